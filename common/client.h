@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The client side of the control socket: blocking, one request at a time. */
+#pragma once
+
+#include "cleanup.h"
+#include "error.h"
+
+#include <jansson.h>
+
+struct client;
+
+/*
+ * -ECONNREFUSED: no daemon answers at the socket (none there, or nobody behind it); -EACCES: the
+ * socket's permissions keep the caller out. The caller closes it with client_close().
+ */
+int client_connect(const char *socket_path, struct client **ret, struct error *err);
+
+/* `list_fd`: a sealed memory file to pass along (see client_list_file()), or -1. Not consumed. */
+int client_send(struct client *client, const json_t *request, int list_fd, struct error *err);
+
+/* The next answer's line; the caller owns it. -EPROTO: not an answer; -ECONNRESET: gone. */
+int client_receive(struct client *client, json_t **ret, struct error *err);
+
+void client_close(struct client *client);
+DEFINE_CLEANUP(struct client *, client_close);
+
+/*
+ * Copies a file ("-": standard input) of at most ADDRESS_LIST_MAX_BYTES into a memory file that is
+ * sealed against change, as the daemon asks for: it can neither block nor change under the reader.
+ */
+int client_list_file(const char *path, int *ret_fd, struct error *err);

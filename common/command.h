@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command table: each command of fwctl once, with its arguments, its help and the privilege it
+ * needs. Four things come out of it:
+ *
+ *   - fwctl's reading of the command line       command_from_argv()
+ *   - fwctl's help                              commands[], in the table's order
+ *   - the request on the wire                   {"command": "redirect add", FIELD: TEXT, ...}
+ *   - the daemon's check of a request           command_from_request()
+ *
+ * On the wire an argument is the text a user typed (a repeated one: an array of such), so both ends
+ * check it with the same function. The daemon's handlers are a table with the same indices
+ * (daemon/commands.c), and so are fwctl's printers (ctl/print.c).
+ */
+#pragma once
+
+#include "error.h"
+#include "types.h"
+
+#include <jansson.h>
+
+enum command_id {
+	COMMAND_ADD,
+	COMMAND_DEL,
+	COMMAND_LIST,
+	COMMAND_TEST,
+	COMMAND_FLUSH,
+	COMMAND_ALLOW_ADD,
+	COMMAND_ALLOW_DEL,
+	COMMAND_ALLOW_LIST,
+	COMMAND_REDIRECT_ADD,
+	COMMAND_REDIRECT_DEL,
+	COMMAND_REDIRECT_LIST,
+	COMMAND_STATUS,
+	COMMAND_STATS,
+	COMMAND_RELOAD,
+	COMMAND_COUNT,
+};
+
+/* What a caller must be to run it. Today who may connect may do everything. */
+enum privilege {
+	PRIVILEGE_LOOK,
+	PRIVILEGE_CHANGE,
+};
+
+/* How an argument's text is checked. */
+enum arg_type {
+	ARG_PREFIX,    /* ADDR[/LEN], common/prefix.h */
+	ARG_ADDRESS,   /* ADDR */
+	ARG_DURATION,  /* common/duration.h */
+	ARG_TEXT,      /* up to COMMENT_MAX bytes of UTF-8 without control characters */
+	ARG_NAME,      /* an origin's name */
+	ARG_PORTS,     /* PROTO/PORT[-PORT], common/redirect.h */
+	ARG_INTERFACE, /* an interface's name */
+	ARG_DIRECTION, /* in, out */
+	ARG_MODE,      /* auto, l2, neigh, ingress */
+	ARG_LIST,      /* a file of addresses; on the wire `true`, and the file as a descriptor */
+};
+
+struct command_arg {
+	const char *field;  /* its name in the request; NULL ends the table */
+	const char *option; /* "--ttl"; NULL: positional */
+	const char *meta;   /* what help calls its value */
+	enum arg_type type;
+	bool required;
+	bool repeated; /* an array on the wire; positional only, and last */
+	const char *help;
+};
+
+#define COMMAND_ARGS_MAX 6
+
+struct command {
+	const char *name; /* "redirect add": the words of the command line */
+	const char *summary;
+	enum privilege privilege;
+	struct command_arg args[COMMAND_ARGS_MAX + 1];
+};
+
+extern const struct command commands[COMMAND_COUNT];
+
+#define COMMENT_MAX	128  /* bytes of a comment */
+#define ORIGIN_NAME_MAX 32   /* bytes of an origin's name, "config", "runtime" or a feed's */
+#define PREFIXES_MAX	1000 /* addresses in the command itself; longer lists go by file */
+
+/* A command line, read. */
+struct invocation {
+	const struct command *command;
+	json_t *request;       /* owned by the caller */
+	const char *list_path; /* ARG_LIST: a path, "-" for standard input; else NULL */
+	bool help;	       /* --help was asked for: of `command`, or of all where it is NULL */
+};
+
+/*
+ * Reads the words after fwctl's own options. -EINVAL with a sentence for people on bad usage; then
+ * ret->command is set where the words name one.
+ */
+int command_from_argv(int argc, char *const argv[], struct invocation *ret, struct error *err);
+
+/*
+ * Checks a request: a known command, every required field, no unknown field, each text good. A
+ * command that takes a list may have prefixes or a list, one of the two.
+ */
+int command_from_request(const json_t *request, const struct command **ret, struct error *err);
+
+/* The position in commands[]. */
+enum command_id command_index(const struct command *command);
+
+/* "fwctl add ADDR[/LEN]... [--ttl TIME] ..." in allocated memory; NULL when out of memory. */
+char *command_usage(const struct command *command);
+
+/* Accessors of a checked request: NULL where the field was left out. */
+const char *request_text(const json_t *request, const char *field);

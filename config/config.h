@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The configuration: a TOML file, read into one typed value that is complete (defaults filled in)
+ * and valid (ranges, duplicates, conflicts), or into a list of all its errors with their positions.
+ */
+#pragma once
+
+#include "cleanup.h"
+#include "error.h"
+#include "prefix.h"
+#include "redirect.h"
+
+#define CONFIG_DEFAULT_FILE "/etc/fwd/fwd.toml"
+
+/* The largest configuration file; longer lists belong in feeds. */
+#define CONFIG_MAX_BYTES (16u << 20)
+
+enum on_stop {
+	ON_STOP_KEEP,
+	ON_STOP_DETACH,
+};
+
+enum xdp_mode_wanted {
+	XDP_WANT_AUTO,
+	XDP_WANT_NATIVE,
+	XDP_WANT_GENERIC,
+};
+
+struct config_interface {
+	char *name; /* a name or a glob(7), matched with fnmatch(3) */
+	enum xdp_mode_wanted xdp_mode;
+};
+
+struct config_feed {
+	char *name; /* 1 to ORIGIN_NAME_MAX bytes of a-z A-Z 0-9 . _ -, not "config" or "runtime" */
+	char *file; /* absolute */
+};
+
+#define CONFIG_INTERFACES_MAX  64
+#define CONFIG_FEEDS_MAX       64
+#define CONFIG_MAX_ENTRIES_MAX 16000000 /* of blacklist.max_entries; its least is 1 */
+#define CONFIG_ALLOW_MAX       65536	/* entries of the allowlist, from all origins */
+
+struct config {
+	struct {
+		char *socket, *group, *state_dir, *pin_dir;
+		enum on_stop on_stop;
+		int log_level; /* LOG_ERR to LOG_DEBUG, syslog.h */
+	} daemon;
+
+	struct config_interface *interfaces;
+	size_t n_interfaces;
+
+	struct {
+		u32 max_entries; /* of both families together */
+		bool in, out;	 /* the directions; at least one */
+		struct prefix *addresses; /* sorted, no duplicates */
+		size_t n_addresses;
+		struct config_feed *feeds;
+		size_t n_feeds;
+	} blacklist;
+
+	struct prefix *allow; /* sorted, no duplicates */
+	size_t n_allow;
+
+	struct redirect *redirects; /* sorted by redirect_compare(), none overlaps another */
+	size_t n_redirects;
+};
+
+/* Line and column count from 1, the column in bytes; 0: the file as a whole. */
+struct config_error {
+	int line, column;
+	char *message;
+};
+
+struct config_errors {
+	struct config_error *items; /* by position */
+	size_t n;
+};
+
+/* More are not kept; the last then says how many more there are. */
+#define CONFIG_ERRORS_MAX 100
+
+/*
+ * Reads `file`. 0 and a configuration, or -EINVAL (or what open and read say) and at least one
+ * error. The files of the feeds are not read here.
+ */
+int config_load(const char *file, struct config **ret, struct config_errors *errors);
+
+/* The same from memory, for tests and fuzzing. */
+int config_parse(const char *text, size_t size, struct config **ret, struct config_errors *errors);
+
+void config_free(struct config *config);
+DEFINE_CLEANUP(struct config *, config_free);
+
+/* "FILE:LINE:COLUMN: message" into allocated memory; NULL when out of memory. */
+char *config_error_text(const char *file, const struct config_error *error);
+
+void config_errors_clear(struct config_errors *errors);
+
+/* log levels by name: "err", "warning", "notice", "info", "debug". */
+int log_level_parse(const char *text, int *ret, struct error *err);
