@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The XDP program: drops packets from blocked sources. Parse, decide, count, return. */
+#include "lookup.h"
+#include "parse.h"
+
+#include <xdp/xdp_helpers.h>
+
+/* Before other programs on the interface, which see what it passes. */
+struct {
+	__uint(priority, 10);
+	__uint(XDP_PASS, 1);
+} XDP_RUN_CONFIG(fwd_xdp);
+
+/* The kernel gives packets in several buffers (5.18 on); the first holds the headers. */
+const volatile bool fwd_has_frags;
+
+static __always_inline __u64 packet_bytes(struct xdp_md *ctx)
+{
+	if (fwd_has_frags)
+		return bpf_xdp_get_buff_len(ctx);
+	return ctx->data_end - ctx->data;
+}
+
+static __always_inline enum fwd_verdict decide(struct xdp_md *ctx, __u64 bytes)
+{
+	struct fwd_span span = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	const struct fwd_control *policy = fwd_control();
+	const struct ipv6hdr *ip6;
+	const struct iphdr *ip4;
+	enum fwd_parsed parsed;
+	__be16 protocol;
+	__u32 view, tags;
+
+	if (fwd_has_l2)
+		parsed = fwd_parse_ethernet(&span, &protocol, &tags);
+	else
+		parsed = fwd_parse_version(&span, &protocol);
+	if (parsed != FWD_PARSED_OK)
+		return FWD_MALFORMED;
+	if (!policy)
+		return FWD_PASS;
+	view = policy->view & 1; /* V3 */
+
+	if (protocol == bpf_htons(ETH_P_IP)) {
+		ip4 = fwd_parse_ipv4(&span);
+		if (!ip4)
+			return FWD_MALFORMED;
+		if (!(policy->flags[view] & FWD_BLOCK_IN))
+			return FWD_PASS;
+		return fwd_blacklist_ipv4((const __u8 *)&ip4->saddr, view, bytes);
+	}
+	if (protocol == bpf_htons(ETH_P_IPV6)) {
+		ip6 = fwd_parse_ipv6(&span);
+		if (!ip6)
+			return FWD_MALFORMED;
+		if (!(policy->flags[view] & FWD_BLOCK_IN))
+			return FWD_PASS;
+		return fwd_blacklist_ipv6((const __u8 *)&ip6->saddr, view, bytes);
+	}
+	return FWD_NOT_IP;
+}
+
+SEC("xdp")
+int fwd_xdp(struct xdp_md *ctx)
+{
+	__u64 bytes = packet_bytes(ctx);
+	enum fwd_verdict verdict = decide(ctx, bytes);
+
+	fwd_count(FWD_HOOK_XDP, verdict, bytes);
+	return verdict == FWD_DROP ? XDP_DROP : XDP_PASS;
+}
+
+char _license[] SEC("license") = "GPL";
