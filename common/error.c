@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "error.h"
 
+#include "text.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@ int error_set(struct error *err, int code, const char *format, ...)
 		va_start(args, format);
 		vsnprintf(err->text, sizeof(err->text), format, args);
 		va_end(args);
+		text_make_printable(err->text);
 	}
 	return code;
 }
@@ -33,6 +36,7 @@ void error_prepend(struct error *err, const char *format, ...)
 	va_end(args);
 	if (used >= 0 && (size_t)used < sizeof(err->text))
 		snprintf(err->text + used, sizeof(err->text) - (size_t)used, "%s", old);
+	text_make_printable(err->text);
 }
 
 const char *error_name(int code)

@@ -7,7 +7,8 @@
  * in front with error_prepend(). main() and the control socket print it, once.
  *
  * A sentence names what was tried, the value in quotes and the accepted form. It has no capital at
- * the start and no full stop at the end, since context goes in front.
+ * the start and no full stop at the end, since context goes in front. It is printable (text.h)
+ * whatever it quotes: what is not becomes '?'.
  */
 #pragma once
 
