@@ -37,14 +37,18 @@ static void trim(const char **text, size_t *size)
 	*size = n;
 }
 
-static int append(struct address_list *list, size_t *room, const struct prefix *prefix)
+static int append(struct address_list *list, size_t *room, const struct prefix *prefix,
+		  struct error *err)
 {
+	if (list->n == ADDRESS_LIST_MAX_ENTRIES)
+		return error_set(err, -EFBIG, "more than %u addresses, the most a list may have",
+				 ADDRESS_LIST_MAX_ENTRIES);
 	if (list->n == *room) {
 		size_t grown = *room ? *room * 2 : 64;
 		struct prefix *more = reallocarray(list->prefixes, grown, sizeof(*more));
 
 		if (!more)
-			return -ENOMEM;
+			return error_no_memory(err);
 		list->prefixes = more;
 		*room = grown;
 	}
@@ -78,11 +82,9 @@ static int parse(const char *text, size_t size, const char *file, struct address
 		r = prefix_parse(text, n, &prefix, err);
 		if (r < 0)
 			break;
-		r = append(&list, &room, &prefix);
-		if (r < 0) {
-			error_no_memory(err);
+		r = append(&list, &room, &prefix, err);
+		if (r < 0)
 			break;
-		}
 	}
 	if (r < 0) {
 		if (file)
@@ -124,7 +126,7 @@ int address_list_read(int fd, const char *name, struct address_list *ret, struct
 {
 	_cleanup_free_ char *text = NULL;
 	struct stat st;
-	size_t size;
+	size_t size = 0;
 	int r;
 
 	if (fstat(fd, &st) < 0)

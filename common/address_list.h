@@ -8,8 +8,11 @@
 #include "error.h"
 #include "prefix.h"
 
-/* The largest list: 10 million lines of the longest prefix would fit twice over. */
+/* The largest list; 16 million lines of IPv4 addresses fit, or 6 million of the longest prefix. */
 #define ADDRESS_LIST_MAX_BYTES (256u << 20)
+
+/* The most entries, duplicates and all: short lines must not become gigabytes of prefixes. */
+#define ADDRESS_LIST_MAX_ENTRIES 16000000u
 
 struct address_list {
 	struct prefix *prefixes; /* in the order of the file, duplicates and all */

@@ -16,17 +16,20 @@
 
 struct client {
 	int fd;
-	size_t used;	/* bytes of `buffer` that are filled */
-	size_t scanned; /* bytes of them known to hold no newline */
+	size_t start;	/* where in `buffer` the next line begins */
+	size_t scanned; /* up to here there is no newline */
+	size_t end;	/* of what was received */
 	char buffer[REPLY_MAX_BYTES];
 };
 
 int client_connect(const char *socket_path, struct client **ret, struct error *err)
 {
 	_cleanup_(client_closep) struct client *client = NULL;
-	struct timeval wait = {.tv_sec = CLIENT_CONNECT_WAIT_S};
+	struct timeval wait = {.tv_sec = CLIENT_WAIT_S};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
+	if (!*socket_path)
+		return error_set(err, -EINVAL, "the socket's path is empty");
 	if (strlen(socket_path) >= sizeof(addr.sun_path))
 		return error_set(err, -EINVAL, "socket path \"%s\" is longer than %zu bytes",
 				 socket_path, sizeof(addr.sun_path) - 1);
@@ -34,7 +37,7 @@ int client_connect(const char *socket_path, struct client **ret, struct error *e
 	client = malloc(sizeof(*client));
 	if (!client)
 		return error_no_memory(err);
-	client->used = client->scanned = 0;
+	client->start = client->scanned = client->end = 0;
 	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (client->fd < 0)
 		return error_set(err, -errno, "cannot make a socket: %s", error_name(errno));
@@ -100,10 +103,14 @@ int client_send(struct client *client, const json_t *request, int list_fd, struc
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && sent == 0 && errno == EPIPE)
-			return 0; /* refused on arrival: the answer says why */
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+			return 0; /* refused before it was read: the answer says why */
+		if (n < 0 && errno == EAGAIN)
+			return error_set(err, -ETIMEDOUT,
+					 "the daemon has not taken the request for %d s",
+					 CLIENT_WAIT_S);
 		if (n < 0)
-			return error_set(err, -ECONNRESET, "the daemon does not take the request: %s",
+			return error_set(err, -errno, "cannot send the request: %s",
 					 error_name(errno));
 		sent += (size_t)n;
 		list_fd = -1;
@@ -114,11 +121,11 @@ int client_send(struct client *client, const json_t *request, int list_fd, struc
 static json_t *take_line(struct client *client, size_t size, struct error *err)
 {
 	json_error_t why;
-	json_t *reply = json_loadb(client->buffer, size, JSON_REJECT_DUPLICATES, &why);
+	json_t *reply =
+		json_loadb(client->buffer + client->start, size, JSON_REJECT_DUPLICATES, &why);
 
-	client->used -= size + 1;
-	memmove(client->buffer, client->buffer + size + 1, client->used);
-	client->scanned = 0;
+	client->start += size + 1;
+	client->scanned = client->start;
 	if (!json_is_object(reply)) {
 		error_set(err, -EPROTO, "the answer is not a JSON object: %s",
 			  reply ? "another kind of value" : why.text);
@@ -128,39 +135,58 @@ static json_t *take_line(struct client *client, size_t size, struct error *err)
 	return reply;
 }
 
+/* Receives what there is behind the part of a line that the buffer holds. */
+static int fill(struct client *client, struct error *err)
+{
+	ssize_t n;
+
+	if (client->end - client->start == sizeof(client->buffer))
+		return error_set(err, -EPROTO, "the answer has a line over %zu bytes",
+				 sizeof(client->buffer));
+	if (client->start) {
+		client->end -= client->start;
+		client->scanned -= client->start;
+		memmove(client->buffer, client->buffer + client->start, client->end);
+		client->start = 0;
+	}
+	do
+		n = recv(client->fd, client->buffer + client->end,
+			 sizeof(client->buffer) - client->end, 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return error_set(err, -ETIMEDOUT, "the daemon has not answered for %d s",
+				 CLIENT_WAIT_S);
+	if (n < 0)
+		return error_set(err, -ECONNRESET, "the connection to the daemon broke: %s",
+				 error_name(errno));
+	if (!n)
+		return error_set(err, -ECONNRESET,
+				 "the daemon closed the connection before its answer was whole");
+	client->end += (size_t)n;
+	return 0;
+}
+
 int client_receive(struct client *client, json_t **ret, struct error *err)
 {
 	for (;;) {
 		char *newline = memchr(client->buffer + client->scanned, '\n',
-				       client->used - client->scanned);
-		ssize_t n;
+				       client->end - client->scanned);
+		json_t *reply;
+		int r;
 
 		if (newline) {
-			json_t *reply = take_line(client, (size_t)(newline - client->buffer), err);
+			char *line = client->buffer + client->start;
 
+			reply = take_line(client, (size_t)(newline - line), err);
 			if (!reply)
 				return -EPROTO;
 			*ret = reply;
 			return 0;
 		}
-		client->scanned = client->used;
-		if (client->used == sizeof(client->buffer))
-			return error_set(err, -EPROTO, "the answer has a line over %zu bytes",
-					 sizeof(client->buffer));
-		n = recv(client->fd, client->buffer + client->used,
-			 sizeof(client->buffer) - client->used, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN)
-			return error_set(err, -ETIMEDOUT, "the daemon has not answered for %d s",
-					 CLIENT_CONNECT_WAIT_S);
-		if (n < 0)
-			return error_set(err, -ECONNRESET, "the connection broke: %s",
-					 error_name(errno));
-		if (!n)
-			return error_set(err, -ECONNRESET,
-					 "the daemon closed the connection before it answered");
-		client->used += (size_t)n;
+		client->scanned = client->end;
+		r = fill(client, err);
+		if (r < 0)
+			return r;
 	}
 }
 
@@ -171,6 +197,12 @@ void client_close(struct client *client)
 	if (client->fd >= 0)
 		close(client->fd);
 	free(client);
+}
+
+static int too_large(const char *name, struct error *err)
+{
+	return error_set(err, -EFBIG, "%s is too large: the largest list is %u bytes", name,
+			 ADDRESS_LIST_MAX_BYTES);
 }
 
 static int copy_bounded(int from, int to, const char *name, struct error *err)
@@ -184,13 +216,13 @@ static int copy_bounded(int from, int to, const char *name, struct error *err)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return error_set(err, -errno, "cannot read %s: %s", name, error_name(errno));
+			return error_set(err, -errno, "cannot read %s: %s", name,
+					 error_name(errno));
 		if (!n)
 			return 0;
 		total += (u64)n;
 		if (total > ADDRESS_LIST_MAX_BYTES)
-			return error_set(err, -EFBIG, "%s is too large: the largest list is %u bytes",
-					 name, ADDRESS_LIST_MAX_BYTES);
+			return too_large(name, err);
 		for (ssize_t done = 0; done < n;) {
 			ssize_t w = write(to, chunk + done, (size_t)(n - done));
 
@@ -216,9 +248,15 @@ int client_list_file(const char *path, int *ret_fd, struct error *err)
 	if (!standard_input) {
 		opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 		if (opened < 0)
-			return error_set(err, -errno, "cannot open %s: %s", path, error_name(errno));
-		if (!fstat(opened, &st) && S_ISDIR(st.st_mode))
+			return error_set(err, -errno, "cannot open %s: %s", path,
+					 error_name(errno));
+		if (fstat(opened, &st) < 0)
+			return error_set(err, -errno, "cannot read %s: %s", path,
+					 error_name(errno));
+		if (S_ISDIR(st.st_mode))
 			return error_set(err, -EISDIR, "cannot read %s: it is a directory", path);
+		if (S_ISREG(st.st_mode) && st.st_size > ADDRESS_LIST_MAX_BYTES)
+			return too_large(name, err); /* before copying most of it */
 	}
 	copy = memfd_create("fwctl-list", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (copy < 0)

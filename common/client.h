@@ -11,14 +11,22 @@ struct client;
 
 /*
  * -ECONNREFUSED: no daemon answers at the socket (none there, or nobody behind it); -EACCES: the
- * socket's permissions keep the caller out. The caller closes it with client_close().
+ * socket's permissions keep the caller out; -EINVAL: no path of a socket. The caller closes it with
+ * client_close().
  */
 int client_connect(const char *socket_path, struct client **ret, struct error *err);
 
-/* `list_fd`: a sealed memory file to pass along (see client_list_file()), or -1. Not consumed. */
+/*
+ * `list_fd`: a sealed memory file to pass along (see client_list_file()), or -1. Not consumed. 0
+ * also where the daemon hung up: then it may have said why, and client_receive() tells. -ETIMEDOUT:
+ * it did not take the request for CLIENT_WAIT_S.
+ */
 int client_send(struct client *client, const json_t *request, int list_fd, struct error *err);
 
-/* The next answer's line; the caller owns it. -EPROTO: not an answer; -ECONNRESET: gone. */
+/*
+ * The next answer's line; the caller owns it. -EPROTO: not an answer; -ECONNRESET: gone;
+ * -ETIMEDOUT: nothing came for CLIENT_WAIT_S.
+ */
 int client_receive(struct client *client, json_t **ret, struct error *err);
 
 void client_close(struct client *client);

@@ -46,7 +46,8 @@ int duration_parse(const char *text, s64 *ret_s, struct error *err)
 	if (p == text)
 		return error_set(err, -EINVAL, "an empty time; " ACCEPTED);
 	if (!total)
-		return error_set(err, -EINVAL, "\"%.80s\" is no time at all; the shortest is 1s", text);
+		return error_set(err, -EINVAL, "\"%.80s\" is no time at all; the shortest is 1s",
+				 text);
 	*ret_s = total;
 	return 0;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Spans of time as people write them: "90s", "15m", "1h30m", "2d", "1w"; a bare number is seconds. */
+/* Spans of time as people write them: "90s", "15m", "1h30m", "2d", "1w"; a bare number is seconds.
+ */
 #pragma once
 
 #include "error.h"
@@ -8,11 +9,12 @@
 /* The longest span a rule may have: 100 years, far below where nanoseconds overflow 64 bits. */
 #define DURATION_MAX_S (100LL * 365 * 24 * 3600)
 
-/* "6d23h59m59s" and the like. */
+/* What duration_format() makes of the largest s64, and its NUL. */
 #define DURATION_TEXT_MAX 24
 
 /* From 1 s to DURATION_MAX_S; units must stand in descending order, each at most once. */
 int duration_parse(const char *text, s64 *ret_s, struct error *err);
 
-/* The two largest units that are not zero: "1h30m", "5s", "3d2h". 0 and less is "0s". */
+/* The largest unit that is not zero and the one below it: "1h30m", "5s", "3d2h", "2d" of two days
+ * and five minutes. 0 and less is "0s". */
 void duration_format(s64 s, char text[static DURATION_TEXT_MAX]);

@@ -72,10 +72,12 @@ static bool parse_ipv6(const char *text, size_t size, u8 addr[static 16])
 	return inet_pton(AF_INET6, copy, addr) == 1;
 }
 
-static const char *why_not_address(const char *text, size_t size)
+static const char *why_not_address(const char *text, size_t size, size_t whole)
 {
 	bool leading_zero = false;
 
+	if (!size && whole)
+		return "has no address in front of the slash";
 	if (!size)
 		return "is empty; expected an IPv4 or IPv6 address or prefix, such as 192.0.2.0/24 "
 		       "or 2001:db8::/32";
@@ -102,7 +104,7 @@ static int parse_address_part(const char *text, size_t size, size_t whole, struc
 	else if (parse_ipv6(text, size, p->addr))
 		p->family = FAMILY_IPV6;
 	else
-		return refuse(err, text, whole, why_not_address(text, size));
+		return refuse(err, text, whole, why_not_address(text, size, whole));
 	p->len = family_bits(p->family);
 	if (p->family == FAMILY_IPV6 && !memcmp(p->addr, mapped, sizeof(mapped)))
 		return refuse(err, text, whole,
@@ -146,7 +148,8 @@ int prefix_parse(const char *text, size_t size, struct prefix *ret, struct error
 int address_parse(const char *text, size_t size, struct prefix *ret, struct error *err)
 {
 	if (size && memchr(text, '/', size))
-		return refuse(err, text, size, "is a prefix; expected one address, without \"/LEN\"");
+		return refuse(err, text, size,
+			      "is a prefix; expected one address, without \"/LEN\"");
 	return prefix_parse(text, size, ret, err);
 }
 

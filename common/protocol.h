@@ -12,13 +12,19 @@
  */
 #pragma once
 
+#define SOCKET_DEFAULT_PATH "/run/fwd/fwd.sock"
+
 /* Every bound of the control socket. */
 #define REQUEST_MAX_BYTES   (64u << 10) /* a request's line, newline and all */
 #define REPLY_MAX_BYTES	    (1u << 20)	/* an answer's line, newline and all */
 #define CLIENTS_MAX	    1024	/* connections at once */
 #define REQUEST_TIMEOUT_S   30		/* from connecting, or the last answer, to a whole request */
 #define REPLY_TIMEOUT_S	    30		/* without the client taking a byte of an answer */
-#define CLIENT_CONNECT_WAIT_S 30	/* fwctl: for the daemon's answer to begin */
+/*
+ * How long fwctl waits for the daemon to take or answer something. Far longer than the largest list
+ * takes; a daemon that hangs is ended by its watchdog, which ends the wait too.
+ */
+#define CLIENT_WAIT_S 300
 
 /* "code" of an error. Names are stable; the exit status of fwctl follows from them. */
 #define ERROR_CODE_INVALID	 "invalid"	 /* the request is malformed or a value is bad */

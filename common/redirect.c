@@ -117,20 +117,28 @@ refuse:
 int redirect_ports_parse(const char *text, struct redirect *redirect, struct error *err)
 {
 	const char *slash = strchr(text, '/');
-	char protocol[8];
+	char name[8];
+	u16 first = 0, last = 0;
+	u8 protocol = 0;
 	int r;
 
-	if (!slash || (size_t)(slash - text) >= sizeof(protocol))
+	if (!slash || (size_t)(slash - text) >= sizeof(name))
 		return error_set(err, -EINVAL,
 				 "\"%.80s\" is not PROTO/PORT[-PORT], such as tcp/8080 or "
 				 "udp/8000-8099",
 				 text);
-	memcpy(protocol, text, (size_t)(slash - text));
-	protocol[slash - text] = '\0';
-	r = protocol_parse(protocol, &redirect->protocol, err);
-	if (!r)
-		r = port_range_parse(slash + 1, &redirect->port_first, &redirect->port_last, err);
-	return r;
+	memcpy(name, text, (size_t)(slash - text));
+	name[slash - text] = '\0';
+	r = protocol_parse(name, &protocol, err);
+	if (r < 0)
+		return r;
+	r = port_range_parse(slash + 1, &first, &last, err);
+	if (r < 0)
+		return r;
+	redirect->protocol = protocol;
+	redirect->port_first = first;
+	redirect->port_last = last;
+	return 0;
 }
 
 void redirect_ports_format(const struct redirect *redirect,
