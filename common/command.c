@@ -5,11 +5,15 @@
 #include "prefix.h"
 #include "protocol.h"
 #include "redirect.h"
+#include "text.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The table, one line a field. */
+/* clang-format off */
 
 #define PREFIXES_OR_LIST                                                                           \
 	{.field = "prefixes", .meta = "ADDR[/LEN]", .type = ARG_PREFIX, .repeated = true,          \
@@ -45,10 +49,17 @@
 		.help = "packets that come in (the default) or go out there"                       \
 	}
 
+#define GROUP_BLOCK    "Blocked sources"
+#define GROUP_ALLOW    "Sources that are never blocked"
+#define GROUP_REDIRECT "Redirects by destination port"
+#define GROUP_DAEMON   "The daemon"
+
 const struct command commands[] = {
 	[COMMAND_ADD] = {
 		.name = "add",
+		.group = GROUP_BLOCK,
 		.summary = "block sources",
+		.example = "fwctl add 203.0.113.7 2001:db8::/32 --ttl 1h30m --comment ssh",
 		.privilege = PRIVILEGE_CHANGE,
 		.args = {
 			PREFIXES_OR_LIST,
@@ -60,13 +71,17 @@ const struct command commands[] = {
 	},
 	[COMMAND_DEL] = {
 		.name = "del",
+		.group = GROUP_BLOCK,
 		.summary = "unblock sources",
+		.example = "fwctl del 203.0.113.7",
 		.privilege = PRIVILEGE_CHANGE,
 		.args = {PREFIXES_OR_LIST},
 	},
 	[COMMAND_LIST] = {
 		.name = "list",
+		.group = GROUP_BLOCK,
 		.summary = "show blocked entries: hits, age, time left, origin, comment",
+		.example = "fwctl list 203.0.113.0/24 --origin runtime",
 		.privilege = PRIVILEGE_LOOK,
 		.args = {
 			ONE_PREFIX,
@@ -76,37 +91,49 @@ const struct command commands[] = {
 	},
 	[COMMAND_TEST] = {
 		.name = "test",
-		.summary = "would this source be dropped, and by which entry? exit 0: passes, 1: dropped",
+		.group = GROUP_BLOCK,
+		.summary = "would this source be dropped? exits with 0: passes, 1: dropped",
+		.example = "fwctl test 203.0.113.7 && echo passes",
 		.privilege = PRIVILEGE_LOOK,
 		.args = {{.field = "address", .meta = "ADDR", .type = ARG_ADDRESS, .required = true,
 			  .help = "an IPv4 or IPv6 address"}},
 	},
 	[COMMAND_FLUSH] = {
 		.name = "flush",
+		.group = GROUP_BLOCK,
 		.summary = "remove all runtime entries; those of the configuration stay",
+		.example = "fwctl flush",
 		.privilege = PRIVILEGE_CHANGE,
 	},
 	[COMMAND_ALLOW_ADD] = {
 		.name = "allow add",
+		.group = GROUP_ALLOW,
 		.summary = "never block these sources, whatever else matches",
+		.example = "fwctl allow add 198.51.100.0/24",
 		.privilege = PRIVILEGE_CHANGE,
 		.args = {PREFIXES_OR_LIST},
 	},
 	[COMMAND_ALLOW_DEL] = {
 		.name = "allow del",
+		.group = GROUP_ALLOW,
 		.summary = "take sources off the allowlist",
+		.example = "fwctl allow del 198.51.100.0/24",
 		.privilege = PRIVILEGE_CHANGE,
 		.args = {PREFIXES_OR_LIST},
 	},
 	[COMMAND_ALLOW_LIST] = {
 		.name = "allow list",
+		.group = GROUP_ALLOW,
 		.summary = "show the allowlist",
+		.example = "fwctl allow list",
 		.privilege = PRIVILEGE_LOOK,
 		.args = {ONE_PREFIX},
 	},
 	[COMMAND_REDIRECT_ADD] = {
 		.name = "redirect add",
+		.group = GROUP_REDIRECT,
 		.summary = "send packets to these ports to another interface",
+		.example = "fwctl redirect add tcp/8000-8099 tun0 --on eth0 --mode l2",
 		.privilege = PRIVILEGE_CHANGE,
 		.args = {
 			PORTS,
@@ -121,32 +148,51 @@ const struct command commands[] = {
 	},
 	[COMMAND_REDIRECT_DEL] = {
 		.name = "redirect del",
+		.group = GROUP_REDIRECT,
 		.summary = "stop redirecting these ports",
+		.example = "fwctl redirect del tcp/8000-8099 --on eth0",
 		.privilege = PRIVILEGE_CHANGE,
 		.args = {PORTS, ON_INTERFACE, DIRECTION},
 	},
 	[COMMAND_REDIRECT_LIST] = {
 		.name = "redirect list",
+		.group = GROUP_REDIRECT,
 		.summary = "show redirects and what they have moved",
+		.example = "fwctl redirect list",
 		.privilege = PRIVILEGE_LOOK,
 	},
 	[COMMAND_STATUS] = {
 		.name = "status",
+		.group = GROUP_DAEMON,
 		.summary = "version, uptime, interfaces with the mode they really got, sizes",
+		.example = "fwctl status",
 		.privilege = PRIVILEGE_LOOK,
 	},
 	[COMMAND_STATS] = {
 		.name = "stats",
+		.group = GROUP_DAEMON,
 		.summary = "packets and bytes by interface and verdict",
+		.example = "fwctl --json stats",
 		.privilege = PRIVILEGE_LOOK,
 	},
 	[COMMAND_RELOAD] = {
 		.name = "reload",
+		.group = GROUP_DAEMON,
 		.summary = "read the configuration again; an error leaves everything as it was",
+		.example = "fwctl reload",
 		.privilege = PRIVILEGE_CHANGE,
 	},
 };
+/* clang-format on */
 _Static_assert(ARRAY_SIZE(commands) == COMMAND_COUNT, "a row for each command");
+
+const struct tool_option tool_options[] = {
+	{.name = "-s", .meta = "SOCKET", .help = "the daemon's socket; " SOCKET_DEFAULT_PATH},
+	{.name = "--json", .help = "print one JSON value, for programs"},
+	{.name = "--help", .help = "tell about fwctl, or about the command, and exit"},
+	{.name = "--version", .help = "tell the version and exit"},
+	{0},
+};
 
 enum command_id command_index(const struct command *command)
 {
@@ -167,19 +213,24 @@ static int check_comment(const char *text, struct error *err)
 	if (n > COMMENT_MAX)
 		return error_set(err, -EINVAL, "a comment of %zu bytes; the longest is %d", n,
 				 COMMENT_MAX);
-	for (const char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			return error_set(err, -EINVAL, "a comment with a control character");
+	if (!text_is_printable(text))
+		return error_set(err, -EINVAL,
+				 "\"%s\" has control characters or is not UTF-8, which a comment "
+				 "cannot have",
+				 text);
 	return 0;
 }
 
 static int check_origin(const char *text, struct error *err)
 {
-	if (!*text || strlen(text) > ORIGIN_NAME_MAX)
-		return error_set(err, -EINVAL,
-				 "\"%.80s\" is not an origin; expected \"config\", \"runtime\" or a "
-				 "feed's name",
-				 text);
+	const char *accepted = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+	if (!*text || strlen(text) > ORIGIN_NAME_MAX || text[strspn(text, accepted)])
+		return error_set(
+			err, -EINVAL,
+			"\"%.80s\" is not an origin; expected \"config\", \"runtime\" or a "
+			"feed's name",
+			text);
 	return 0;
 }
 
@@ -222,7 +273,8 @@ static int check_whole(const struct command *command, const json_t *request, str
 
 	for (const struct command_arg *arg = command->args; arg->field; arg++) {
 		if (arg->required && !json_object_get(request, arg->field))
-			return error_set(err, -EINVAL, "%s: %s is missing", command->name, arg->meta);
+			return error_set(err, -EINVAL, "%s: %s is missing", command->name,
+					 arg->meta);
 		takes_list |= arg->type == ARG_LIST;
 	}
 	if (!takes_list)
@@ -232,7 +284,8 @@ static int check_whole(const struct command *command, const json_t *request, str
 				 "%s: addresses and a list together; give one of the two",
 				 command->name);
 	if (!json_object_get(request, "prefixes") && !json_object_get(request, "list"))
-		return error_set(err, -EINVAL, "%s: no address given; expected ADDR[/LEN] or -f FILE",
+		return error_set(err, -EINVAL,
+				 "%s: no address given; expected ADDR[/LEN] or -f FILE",
 				 command->name);
 	return 0;
 }
@@ -244,7 +297,8 @@ static const struct command *find_by_words(int argc, char *const argv[], int *re
 {
 	for (size_t i = 0; i < COMMAND_COUNT; i++) {
 		const char *space = strchr(commands[i].name, ' ');
-		size_t first = space ? (size_t)(space - commands[i].name) : strlen(commands[i].name);
+		size_t first =
+			space ? (size_t)(space - commands[i].name) : strlen(commands[i].name);
 
 		if (strlen(argv[0]) != first || strncmp(argv[0], commands[i].name, first) != 0)
 			continue;
@@ -262,12 +316,10 @@ static const struct command *find_by_words(int argc, char *const argv[], int *re
 
 static int unknown_command(int argc, char *const argv[], struct error *err)
 {
+	size_t n = strlen(argv[0]), used = 0;
 	char verbs[128] = "";
-	size_t used = 0;
 
 	for (size_t i = 0; i < COMMAND_COUNT; i++) {
-		size_t n = strlen(argv[0]);
-
 		if (!strncmp(commands[i].name, argv[0], n) && commands[i].name[n] == ' ')
 			used += (size_t)snprintf(verbs + used, sizeof(verbs) - used, "%s%s",
 						 used ? ", " : "", commands[i].name + n + 1);
@@ -280,8 +332,7 @@ static int unknown_command(int argc, char *const argv[], struct error *err)
 	return error_set(err, -EINVAL, "unknown command \"%.80s\"; see fwctl --help", argv[0]);
 }
 
-static int put(json_t *request, const struct command_arg *arg, const char *value,
-	       struct error *err)
+static int put(json_t *request, const struct command_arg *arg, const char *value, struct error *err)
 {
 	json_t *text;
 	int r = check_text(arg->type, value, err);
@@ -293,7 +344,7 @@ static int put(json_t *request, const struct command_arg *arg, const char *value
 	}
 	text = arg->type == ARG_LIST ? json_true() : json_string(value);
 	if (!text)
-		return error_set(err, -EINVAL, "an argument that is not UTF-8");
+		return error_set(err, -EINVAL, "\"%.80s\" is not UTF-8", value);
 	if (arg->repeated) {
 		json_t *array = json_object_get(request, arg->field);
 
@@ -303,21 +354,26 @@ static int put(json_t *request, const struct command_arg *arg, const char *value
 		}
 		if (json_array_size(array) >= PREFIXES_MAX) {
 			json_decref(text);
-			return error_set(err, -EINVAL,
-					 "more than %d addresses on the command line; put them into "
-					 "a file and use -f FILE",
-					 PREFIXES_MAX);
+			return error_set(
+				err, -EINVAL,
+				"more than %d addresses on the command line; put them into "
+				"a file and use -f FILE",
+				PREFIXES_MAX);
 		}
 		return json_array_append_new(array, text) ? error_no_memory(err) : 0;
 	}
 	if (json_object_get(request, arg->field)) {
 		json_decref(text);
-		return error_set(err, -EINVAL, "%s is given twice", arg->option ? arg->option : arg->meta);
+		return error_set(err, -EINVAL, "%s is given twice",
+				 arg->option ? arg->option : arg->meta);
 	}
 	return json_object_set_new(request, arg->field, text) ? error_no_memory(err) : 0;
 }
 
-/* The option that `word` names, as "--ttl" or "--ttl=VALUE"; *ret_value is VALUE or NULL. */
+/*
+ * The option that `word` names, as "--ttl", "--ttl=VALUE", "-f" or "-fVALUE"; *ret_value is VALUE
+ * or NULL.
+ */
 static const struct command_arg *find_option(const struct command *command, const char *word,
 					     const char **ret_value)
 {
@@ -326,8 +382,12 @@ static const struct command_arg *find_option(const struct command *command, cons
 
 		if (!n || strncmp(word, arg->option, n) != 0)
 			continue;
-		if (!word[n] || (word[n] == '=' && word[1] == '-')) {
-			*ret_value = word[n] ? word + n + 1 : NULL;
+		if (word[1] != '-' || !word[n]) {
+			*ret_value = word[n] ? word + n : NULL;
+			return arg;
+		}
+		if (word[n] == '=') {
+			*ret_value = word + n + 1;
 			return arg;
 		}
 	}
@@ -352,69 +412,189 @@ static const struct command_arg *list_arg(const struct command *command)
 	return NULL;
 }
 
-static int read_words(int argc, char *const argv[], struct invocation *in, struct error *err)
+/* The words not read yet. */
+struct words {
+	int n;
+	char *const *at;
+};
+
+static const char *take_word(struct words *words)
+{
+	words->n--;
+	return *words->at++;
+}
+
+static const struct tool_option *find_tool_option(const char *word)
+{
+	if (!strcmp(word, "-h"))
+		word = "--help";
+	for (const struct tool_option *option = tool_options; option->name; option++) {
+		size_t n = strlen(option->name);
+
+		if (!strcmp(word, option->name) ||
+		    (option->meta && word[1] != '-' && !strncmp(word, option->name, n)))
+			return option;
+	}
+	return NULL;
+}
+
+/* The value of an option: `value` where it came in the same word, else the next word. */
+static int take_value(const char *option, const char *meta, struct words *words, const char **value,
+		      struct error *err)
+{
+	if (*value)
+		return 0;
+	if (!words->n)
+		return error_set(err, -EINVAL, "%s needs a value: %s", option, meta);
+	*value = take_word(words);
+	return 0;
+}
+
+/* Takes one of fwctl's own options, whose word was taken. */
+static int put_tool_option(const struct tool_option *option, const char *word, struct words *words,
+			   struct invocation *in, struct error *err)
+{
+	if (option->meta) { /* -s is the only one that has a value: "-s SOCKET" or "-sSOCKET" */
+		if (in->socket_path)
+			return error_set(err, -EINVAL, "%s is given twice", option->name);
+		in->socket_path = word[2] ? word + 2 : NULL;
+		return take_value(option->name, option->meta, words, &in->socket_path, err);
+	}
+	in->json |= !strcmp(option->name, "--json");
+	in->help |= !strcmp(option->name, "--help");
+	in->version |= !strcmp(option->name, "--version");
+	return 0;
+}
+
+/* Takes what begins with `word`: an option with its value, or a positional argument. */
+static int put_word(const char *word, bool options, struct words *words, struct invocation *in,
+		    struct error *err)
+{
+	const struct command *command = in->command;
+	const struct command_arg *arg;
+	const char *value = word;
+	int r;
+
+	if (options && !strcmp(word, "-") && list_arg(command)) {
+		arg = list_arg(command);
+	} else if (options && word[0] == '-' && word[1]) {
+		arg = find_option(command, word, &value);
+		if (!arg && find_tool_option(word))
+			return put_tool_option(find_tool_option(word), word, words, in, err);
+		if (!arg)
+			return error_set(err, -EINVAL,
+					 "%s has no option \"%.80s\"; see fwctl %s --help",
+					 command->name, word, command->name);
+		r = take_value(arg->option, arg->meta, words, &value, err);
+		if (r < 0)
+			return r;
+	} else {
+		arg = next_positional(command, in->request);
+		if (!arg)
+			return error_set(err, -EINVAL,
+					 "%s: unexpected \"%.80s\"; see fwctl %s --help",
+					 command->name, word, command->name);
+	}
+	if (arg->type == ARG_LIST)
+		in->list_path = value;
+	return put(in->request, arg, value, err);
+}
+
+static int read_arguments(struct words *words, struct invocation *in, struct error *err)
 {
 	bool options = true;
 
-	for (int i = 0; i < argc; i++) {
-		const struct command_arg *arg;
-		const char *word = argv[i], *value = word;
+	in->request = json_object();
+	if (json_object_set_new(in->request, "command", json_string(in->command->name)))
+		return error_no_memory(err);
+	while (words->n && !in->help && !in->version) {
+		const char *word = take_word(words);
 		int r;
 
 		if (options && !strcmp(word, "--")) {
 			options = false;
 			continue;
 		}
-		if (options && (!strcmp(word, "--help") || !strcmp(word, "-h"))) {
-			in->help = true;
-			return 0;
-		}
-		if (options && !strcmp(word, "-") && list_arg(in->command)) {
-			arg = list_arg(in->command);
-		} else if (options && word[0] == '-' && word[1]) {
-			arg = find_option(in->command, word, &value);
-			if (!arg)
-				return error_set(err, -EINVAL,
-						 "%s has no option \"%.80s\"; see fwctl %s --help",
-						 in->command->name, word, in->command->name);
-			if (!value && i + 1 == argc)
-				return error_set(err, -EINVAL, "%s needs a value: %s", arg->option,
-						 arg->meta);
-			if (!value)
-				value = argv[++i];
-		} else {
-			arg = next_positional(in->command, in->request);
-			if (!arg)
-				return error_set(err, -EINVAL,
-						 "%s: unexpected \"%.80s\"; see fwctl %s --help",
-						 in->command->name, word, in->command->name);
-		}
-		r = put(in->request, arg, value, err);
+		r = put_word(word, options, words, in, err);
 		if (r < 0)
 			return r;
-		if (arg->type == ARG_LIST)
-			in->list_path = value;
 	}
-	return check_whole(in->command, in->request, err);
+	return in->help || in->version ? 0 : check_whole(in->command, in->request, err);
+}
+
+static bool is_group(const char *word)
+{
+	size_t n = strlen(word);
+
+	for (size_t i = 0; n && i < COMMAND_COUNT; i++)
+		if (!strncmp(commands[i].name, word, n) && commands[i].name[n] == ' ')
+			return true;
+	return false;
+}
+
+/* `help`, or --help in front of the command: of what the words that follow name. */
+static int read_help(struct words *words, struct invocation *in, struct error *err)
+{
+	int n = 0;
+
+	in->help = true;
+	if (!words->n)
+		return 0;
+	in->command = find_by_words(words->n, words->at, &n);
+	if (!in->command && is_group(words->at[0]) && words->n == 1) {
+		in->group = words->at[0];
+		return 0;
+	}
+	return in->command ? 0 : unknown_command(words->n, words->at, err);
+}
+
+static int read_command(struct words *words, struct invocation *in, struct error *err)
+{
+	int n = 0, r;
+
+	while (words->n && words->at[0][0] == '-' && !in->help && !in->version) {
+		const char *word = take_word(words);
+		const struct tool_option *option = find_tool_option(word);
+
+		if (!option)
+			return error_set(err, -EINVAL,
+					 "fwctl has no option \"%.80s\"; see fwctl --help", word);
+		r = put_tool_option(option, word, words, in, err);
+		if (r < 0)
+			return r;
+	}
+	if (in->version)
+		return 0;
+	if (words->n && !in->help && !strcmp(words->at[0], "help")) {
+		take_word(words);
+		in->help = true;
+	}
+	if (in->help)
+		return read_help(words, in, err);
+	if (!words->n)
+		return error_set(err, -EINVAL, "no command given; see fwctl --help");
+	in->command = find_by_words(words->n, words->at, &n);
+	if (!in->command && words->n > 1 && is_group(words->at[0]) &&
+	    find_tool_option(words->at[1]) == find_tool_option("--help")) {
+		in->group = words->at[0];
+		in->help = true;
+		return 0;
+	}
+	if (!in->command)
+		return unknown_command(words->n, words->at, err);
+	words->n -= n;
+	words->at += n;
+	return read_arguments(words, in, err);
 }
 
 int command_from_argv(int argc, char *const argv[], struct invocation *ret, struct error *err)
 {
-	int words = 0, r;
+	struct words words = {.n = argc < 0 ? 0 : argc, .at = argv};
+	int r;
 
 	*ret = (struct invocation){0};
-	if (argc < 1)
-		return error_set(err, -EINVAL, "no command given; see fwctl --help");
-	ret->command = find_by_words(argc, argv, &words);
-	if (!ret->command)
-		return unknown_command(argc, argv, err);
-	ret->request = json_object();
-	if (!ret->request ||
-	    json_object_set_new(ret->request, "command", json_string(ret->command->name)))
-		r = error_no_memory(err);
-	else
-		r = read_words(argc - words, argv + words, ret, err);
-	if (r < 0) {
+	r = read_command(&words, ret, err);
+	if (r < 0 || ret->help || ret->version) {
 		json_decref(ret->request);
 		ret->request = NULL;
 	}
@@ -423,6 +603,7 @@ int command_from_argv(int argc, char *const argv[], struct invocation *ret, stru
 
 char *command_usage(const struct command *command)
 {
+	bool takes_list = list_arg(command);
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
@@ -432,12 +613,13 @@ char *command_usage(const struct command *command)
 	fprintf(out, "fwctl %s", command->name);
 	for (const struct command_arg *arg = command->args; arg->field; arg++) {
 		if (arg->type == ARG_LIST)
-			fputs(" | -f FILE | -", out);
+			fprintf(out, " | %s %s | -}", arg->option, arg->meta);
+		else if (arg->repeated)
+			fprintf(out, " %s%s...", takes_list ? "{" : "", arg->meta);
 		else if (arg->option)
 			fprintf(out, " [%s %s]", arg->option, arg->meta);
 		else
-			fprintf(out, arg->required || arg->repeated ? " %s%s" : " [%s%s]", arg->meta,
-				arg->repeated ? "..." : "");
+			fprintf(out, arg->required ? " %s" : " [%s]", arg->meta);
 	}
 	if (fclose(out)) {
 		free(text);
@@ -463,20 +645,22 @@ static int check_field(const struct command_arg *arg, const json_t *value, struc
 	int r;
 
 	if (arg->type == ARG_LIST)
-		return json_is_true(value) ? 0
-					   : error_set(err, -EINVAL, "\"%s\" is not true", arg->field);
+		return json_is_true(value)
+			       ? 0
+			       : error_set(err, -EINVAL, "\"%s\" is not true", arg->field);
 	if (!arg->repeated)
 		return json_is_string(value)
 			       ? check_text(arg->type, json_string_value(value), err)
 			       : error_set(err, -EINVAL, "\"%s\" is not a string", arg->field);
 	if (!json_is_array(value) || !json_array_size(value) ||
 	    json_array_size(value) > PREFIXES_MAX)
-		return error_set(err, -EINVAL, "\"%s\" is not an array of 1 to %d strings", arg->field,
-				 PREFIXES_MAX);
+		return error_set(err, -EINVAL, "\"%s\" is not an array of 1 to %d strings",
+				 arg->field, PREFIXES_MAX);
 	for (i = 0; i < json_array_size(value); i++) {
 		item = json_array_get(value, i);
 		if (!json_is_string(item))
-			return error_set(err, -EINVAL, "\"%s\"[%zu] is not a string", arg->field, i);
+			return error_set(err, -EINVAL, "\"%s\"[%zu] is not a string", arg->field,
+					 i);
 		r = check_text(arg->type, json_string_value(item), err);
 		if (r < 0)
 			return r;
@@ -518,7 +702,8 @@ int command_from_request(const json_t *request, const struct command **ret, stru
 			continue;
 		arg = find_field(command, field);
 		if (!arg)
-			return error_set(err, -EINVAL, "%s has no field \"%.80s\"", command->name, field);
+			return error_set(err, -EINVAL, "%s has no field \"%.80s\"", command->name,
+					 field);
 		r = check_field(arg, value, err);
 		if (r < 0)
 			return r;

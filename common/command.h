@@ -4,7 +4,7 @@
  * needs. Four things come out of it:
  *
  *   - fwctl's reading of the command line       command_from_argv()
- *   - fwctl's help                              commands[], in the table's order
+ *   - fwctl's help                              commands[], in the table's order (ctl/help.c)
  *   - the request on the wire                   {"command": "redirect add", FIELD: TEXT, ...}
  *   - the daemon's check of a request           command_from_request()
  *
@@ -70,8 +70,10 @@ struct command_arg {
 #define COMMAND_ARGS_MAX 6
 
 struct command {
-	const char *name; /* "redirect add": the words of the command line */
+	const char *name;  /* "redirect add": the words of the command line */
+	const char *group; /* the heading it stands under in fwctl's help */
 	const char *summary;
+	const char *example; /* a command line, for help */
 	enum privilege privilege;
 	struct command_arg args[COMMAND_ARGS_MAX + 1];
 };
@@ -82,16 +84,28 @@ extern const struct command commands[COMMAND_COUNT];
 #define ORIGIN_NAME_MAX 32   /* bytes of an origin's name, "config", "runtime" or a feed's */
 #define PREFIXES_MAX	1000 /* addresses in the command itself; longer lists go by file */
 
+/* fwctl's own options; good before the command and anywhere behind it, up to "--". */
+struct tool_option {
+	const char *name; /* NULL ends the table */
+	const char *meta; /* what help calls its value; NULL: none */
+	const char *help;
+};
+
+extern const struct tool_option tool_options[];
+
 /* A command line, read. */
 struct invocation {
 	const struct command *command;
-	json_t *request;       /* owned by the caller */
-	const char *list_path; /* ARG_LIST: a path, "-" for standard input; else NULL */
-	bool help;	       /* --help was asked for: of `command`, or of all where it is NULL */
+	json_t *request;	 /* owned by the caller; NULL where help or version is set */
+	const char *list_path;	 /* ARG_LIST: a path, "-" for standard input; else NULL */
+	const char *socket_path; /* -s; else NULL */
+	bool json, version;
+	bool help;	   /* of `command`, or of all where it is NULL */
+	const char *group; /* of all whose first word this is: "redirect"; else NULL */
 };
 
 /*
- * Reads the words after fwctl's own options. -EINVAL with a sentence for people on bad usage; then
+ * Reads the words behind "fwctl". -EINVAL with a sentence for people on bad usage; then
  * ret->command is set where the words name one.
  */
 int command_from_argv(int argc, char *const argv[], struct invocation *ret, struct error *err);
@@ -105,7 +119,7 @@ int command_from_request(const json_t *request, const struct command **ret, stru
 /* The position in commands[]. */
 enum command_id command_index(const struct command *command);
 
-/* "fwctl add ADDR[/LEN]... [--ttl TIME] ..." in allocated memory; NULL when out of memory. */
+/* "fwctl add {ADDR[/LEN]... | -f FILE | -} [--ttl TIME]" in allocated memory; NULL: no memory. */
 char *command_usage(const struct command *command);
 
 /* Accessors of a checked request: NULL where the field was left out. */
