@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The real daemon and the real tool in network namespaces.
+
+    sandbox   namespaces, veth pairs and tun devices that go away whatever happens
+    daemon    fwd in a namespace, fwctl, readiness, sanitizer reports
+    traffic   what is sent, what arrives, and which counters rose
+"""

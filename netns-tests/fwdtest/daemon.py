@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fwd in a namespace, and fwctl.
+
+    daemon = Daemon(sandbox, host, RULES, on_stop="detach").start()
+    daemon.fwctl("add", "10.1.0.2")
+    daemon.fwctl_json("list")["entries"]
+    daemon.stop()
+
+The programs come from the build folder that FWD_BUILD names, build-dev by default. A report of a
+sanitizer fails the test, whichever of the two programs made it, also when it was ended by a signal.
+"""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from .sandbox import run
+
+BUILD = Path(os.environ.get("FWD_BUILD", Path(__file__).parents[2] / "build-dev")).resolve()
+FWD = BUILD / "daemon" / "fwd"
+FWCTL = BUILD / "ctl" / "fwctl"
+
+SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
+SANITIZER_OPTIONS = {"ASAN_OPTIONS": "exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1"}
+
+START_WAIT_S = 20
+STOP_WAIT_S = 10
+
+
+def fail_on_report(text):
+    if SANITIZER_REPORT.search(text):
+        raise AssertionError(f"a sanitizer reports:\n{text}")
+
+
+def fwd(*arguments, namespace=None, env=None, **options):
+    """Runs fwd until it ends by itself (--check, --help, a refusal to start)."""
+    enter = namespace.enter if namespace else []
+    done = run(*enter, FWD, *arguments, env=os.environ | SANITIZER_OPTIONS | (env or {}), **options)
+    fail_on_report(done.stderr)
+    return done
+
+
+def fwctl(*arguments, **options):
+    """fwctl's CompletedProcess; `check=False` where it is meant to fail, `input=` for "add -"."""
+    done = run(FWCTL, *arguments, env=os.environ | SANITIZER_OPTIONS, **options)
+    fail_on_report(done.stderr)
+    return done
+
+
+class Notify:
+    """The service manager's end of sd_notify(3)."""
+
+    def __init__(self, path):
+        self.path = path
+        self.lines = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def close(self):
+        self._socket.close()
+        self.path.unlink()
+
+    def receive(self, wait_s):
+        """Appends to `lines` what was sent; waits for it at most so long. False if nothing was."""
+        self._socket.settimeout(wait_s)
+        try:
+            self.lines += self._socket.recv(65536).decode().splitlines()
+        except (TimeoutError, BlockingIOError):
+            return False
+        return True
+
+
+class Daemon:
+    """fwd with socket, state and pins of its own, stopped with the sandbox at the latest.
+
+    `rules` is TOML after the [daemon] table, whose keys are given by name.
+    """
+
+    def __init__(self, sandbox, namespace, rules="", label="fwd", binary=FWD, env=None, **keys):
+        self.namespace, self.binary = namespace, binary
+        self.folder = sandbox.folder / label
+        self.folder.mkdir()
+        self.config_path = self.folder / "fwd.toml"
+        self.log_path = self.folder / "log"
+        self.pin_dir = sandbox.bpffs / label
+        self.socket_path = self.folder / "fwd.sock"
+        self.keys = {
+            "socket": str(self.socket_path),
+            "group": "root",
+            "state_dir": str(self.folder / "state"),
+            "pin_dir": str(self.pin_dir),
+            "log_level": "debug",
+        } | keys
+        # Where libxdp pins its dispatcher: in the sandbox too, since interface numbers repeat.
+        self.env = os.environ | SANITIZER_OPTIONS | {"LIBXDP_BPFFS": str(sandbox.bpffs)} | (env or {})
+        self.process = None
+        self.notify = None
+        self.write_rules(rules)
+        sandbox.at_exit(self.end)
+
+    def write_rules(self, rules):
+        """Writes the configuration; a running daemon sees it at the next reload."""
+        daemon = "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.keys.items())
+        self.config_path.write_text(f"[daemon]\n{daemon}\n{rules}\n")
+
+    def spawn(self):
+        """Starts it without waiting for anything."""
+        self.notify = Notify(self.folder / "notify")
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *self.namespace.enter, self.binary, "-c", self.config_path],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+                env=self.env | {"NOTIFY_SOCKET": str(self.notify.path)})
+        return self
+
+    def start(self):
+        """Starts it and waits until it says that it is ready."""
+        self.spawn()
+        self.wait_for("READY=1", START_WAIT_S)
+        return self
+
+    def wait_for(self, line, wait_s):
+        """Waits for a line of sd_notify(3) that it has not waited for before."""
+        deadline = time.monotonic() + wait_s
+        while line not in self.notify.lines:
+            if not self.notify.receive(0.1) and not self.running():
+                raise AssertionError(f"fwd ended with {self.process.returncode} before {line}:\n{self.log()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {line} within {wait_s} s:\n{self.log()}")
+        self.notify.lines.remove(line)
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self):
+        """SIGTERM, and exit status 0."""
+        self.signal(signal.SIGTERM)
+        status = self._reap(STOP_WAIT_S)
+        if status != 0:
+            raise AssertionError(f"fwd stopped with {status}:\n{self.log()}")
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        self._reap(STOP_WAIT_S)
+
+    def _reap(self, wait_s):
+        status = self.process.wait(wait_s)
+        while self.notify.receive(0):
+            pass
+        self.notify.close()
+        self.process = None
+        fail_on_report(self.log())
+        return status
+
+    def end(self):
+        """What the sandbox calls: no process stays."""
+        if not self.process:
+            return
+        if self.running():
+            self.signal(signal.SIGTERM)
+        try:
+            self._reap(STOP_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def fwctl(self, *arguments, **options):
+        return fwctl("-s", self.socket_path, *arguments, **options)
+
+    def fwctl_json(self, *arguments, **options):
+        return json.loads(self.fwctl("--json", *arguments, **options).stdout)
+
+    def verdicts(self):
+        """Packets by (interface, hook, verdict), those that are not zero."""
+        return {
+            (interface["name"], hook["hook"], verdict): count["packets"]
+            for interface in self.fwctl_json("stats")["interfaces"]
+            for hook in interface["hooks"]
+            for verdict, count in hook["verdicts"].items()
+            if count["packets"]
+        }
