@@ -145,6 +145,7 @@ def main(keep):
 if __name__ == "__main__":
     if sys.argv[1:] not in ([], ["--keep"]):
         sys.exit("usage: ./dev run [--keep]")
+    sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main("--keep" in sys.argv)
