@@ -138,7 +138,7 @@ class Interface:
         """The multicast report of a new IPv6 address (RFC 3810, section 6.1), so that silence follows."""
         deadline = time.monotonic() + 1
         while self.tx_packets() == before and time.monotonic() < deadline:
-            time.sleep(0.005)
+            time.sleep(0.005)  # none comes where another address had the same group
 
 
 class Tun(Interface):

@@ -175,6 +175,14 @@ class Flow:
         assert not arrived, f"{len(arrived)} of {self.count} packets of {self.sender} arrived, but none should"
 
 
+def wait_until(condition, wait_s=5):
+    """For what the daemon does on its own time, such as following an interface that appears."""
+    deadline = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {wait_s} s"
+        time.sleep(0.02)
+
+
 @contextlib.contextmanager
 def rises(daemon, expected):
     """Exactly these counters rise, by so many packets: {(interface, hook, verdict): packets}."""
