@@ -33,7 +33,7 @@ int client_connect(const char *socket_path, struct client **ret, struct error *e
 	if (strlen(socket_path) >= sizeof(addr.sun_path))
 		return error_set(err, -EINVAL, "socket path \"%s\" is longer than %zu bytes",
 				 socket_path, sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, socket_path);
+	memcpy(addr.sun_path, socket_path, strlen(socket_path) + 1);
 	client = malloc(sizeof(*client));
 	if (!client)
 		return error_no_memory(err);
