@@ -141,7 +141,8 @@ const struct command commands[] = {
 			 .help = "the interface that gets the packets"},
 			ON_INTERFACE,
 			DIRECTION,
-			{.field = "mode", .option = "--mode", .meta = "MODE", .type = ARG_MODE,
+			{.field = "mode", .option = "--mode", .meta = "auto|l2|neigh|ingress",
+			 .type = ARG_MODE,
 			 .help = "auto (the default), l2 (the frame as it is), neigh (look up the "
 				 "next hop's address), ingress (as if received there)"},
 		},
@@ -164,7 +165,7 @@ const struct command commands[] = {
 	[COMMAND_STATUS] = {
 		.name = "status",
 		.group = GROUP_DAEMON,
-		.summary = "version, uptime, interfaces with the mode they really got, sizes",
+		.summary = "version, uptime, sizes, interfaces with the mode they really got",
 		.example = "fwctl status",
 		.privilege = PRIVILEGE_LOOK,
 	},
@@ -178,7 +179,7 @@ const struct command commands[] = {
 	[COMMAND_RELOAD] = {
 		.name = "reload",
 		.group = GROUP_DAEMON,
-		.summary = "read the configuration again; an error leaves everything as it was",
+		.summary = "read the configuration again; an error changes nothing",
 		.example = "fwctl reload",
 		.privilege = PRIVILEGE_CHANGE,
 	},
@@ -187,10 +188,12 @@ const struct command commands[] = {
 _Static_assert(ARRAY_SIZE(commands) == COMMAND_COUNT, "a row for each command");
 
 const struct tool_option tool_options[] = {
-	{.name = "-s", .meta = "SOCKET", .help = "the daemon's socket; " SOCKET_DEFAULT_PATH},
+	{.name = "-s",
+	 .meta = "SOCKET",
+	 .help = "where the daemon listens; left out: " SOCKET_DEFAULT_PATH},
 	{.name = "--json", .help = "print one JSON value, for programs"},
-	{.name = "--help", .help = "tell about fwctl, or about the command, and exit"},
-	{.name = "--version", .help = "tell the version and exit"},
+	{.name = "--help", .help = "tell about fwctl, or about the command"},
+	{.name = "--version", .help = "tell the version"},
 	{0},
 };
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Spans of time as people write them: "90s", "15m", "1h30m", "2d", "1w"; a bare number is seconds.
- */
+/* Spans of time as people write them: "90s", "15m", "1h30m", "2d", "1w"; a bare number: seconds. */
 #pragma once
 
 #include "error.h"
@@ -15,6 +14,8 @@
 /* From 1 s to DURATION_MAX_S; units must stand in descending order, each at most once. */
 int duration_parse(const char *text, s64 *ret_s, struct error *err);
 
-/* The largest unit that is not zero and the one below it: "1h30m", "5s", "3d2h", "2d" of two days
- * and five minutes. 0 and less is "0s". */
+/*
+ * The largest unit that is not zero and the one below it: "1h30m", "5s", "3d2h"; two days and five
+ * minutes are "2d". 0 and less is "0s".
+ */
 void duration_format(s64 s, char text[static DURATION_TEXT_MAX]);

@@ -1,0 +1,537 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fwctl against a scripted daemon: what it prints, how it exits, what it sends, what it endures."""
+
+import array
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+FWCTL = os.environ["FWCTL"]
+SOURCE = Path(__file__).resolve().parent.parent
+GOLDEN = SOURCE / "tests/golden/fwctl"
+REQUEST_MAX = 64 << 10
+REPLY_MAX = 1 << 20
+ENVIRONMENT = {**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+
+
+class Daemon:
+    """Answers each request with the next of `answers`: bytes as they are, other values as a line of JSON."""
+
+    def __init__(self, path):
+        self.path, self.answers, self.requests, self.lists = str(path), [], [], []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    self.speak(connection)
+                except OSError:
+                    pass  # the client hung up, which some tests want
+
+    def speak(self, connection):
+        self.read(connection)
+        for answer in self.answers:
+            if callable(answer):
+                answer()
+            else:
+                connection.sendall(answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n")
+
+    def read(self, connection):
+        line, fds = b"", []
+        while not line.endswith(b"\n"):
+            data, ancillary, _, _ = connection.recvmsg(REQUEST_MAX, socket.CMSG_SPACE(4))
+            if not data:
+                return
+            line += data
+            for _, _, numbers in ancillary:
+                fds += array.array("i", numbers)
+        self.requests.append(json.loads(line))
+        for fd in fds:
+            seals = __import__("fcntl").fcntl(fd, 1034)  # F_GET_SEALS
+            with os.fdopen(fd, "rb") as file:
+                self.lists.append((seals, file.read()))
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(5)
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    server = Daemon(tmp_path / "fwd.sock")
+    yield server
+    server.close()
+
+
+def fwctl(*arguments, **options):
+    options = {"stdin": subprocess.DEVNULL, "timeout": 60, "env": ENVIRONMENT, **options}
+    if "input" in options:
+        del options["stdin"]
+    return subprocess.run([FWCTL, *map(str, arguments)], capture_output="stdout" not in options, **options)
+
+
+def ask(daemon, *arguments, answers=({"ok": True},), **options):
+    daemon.answers = answers
+    return fwctl("-s", daemon.path, *arguments, **options)
+
+
+def refusal(code, message="it said no", **more):
+    return {"ok": False, "error": {"code": code, "message": message, **more}}
+
+
+# ---- what is printed ----
+
+ENTRIES = [
+    {"prefix": "10.0.0.0/24", "origin": "runtime", "comment": "ssh", "created_s": 1764000000, "age_s": 60,
+     "left_s": 5340, "packets": 12, "bytes": 984, "last_hit_s": 1764000050},
+    {"prefix": "192.0.2.7", "origin": "config", "comment": None, "created_s": 1763000000, "age_s": 1000060,
+     "left_s": None, "packets": 0, "bytes": 0, "last_hit_s": None},
+    {"prefix": "2001:db8:1234:5678:9abc:def0:1234:5678", "origin": "drop-feed", "comment": "Grüße, 東京",
+     "created_s": 1764000000, "age_s": 60, "left_s": None, "packets": 123456789012, "bytes": 12345678901234,
+     "last_hit_s": 1764000060},
+]
+ALLOWED = [{**entry, "left_s": None, "comment": None} for entry in ENTRIES[:2]]
+REDIRECTS = [
+    {"ports": "udp/8000-8099", "interface": None, "direction": "in", "target": "wg0", "mode": "auto",
+     "effective_mode": None, "origin": "runtime", "packets": 0, "bytes": 0},
+    {"ports": "tcp/8080", "interface": "eth0", "direction": "out", "target": "tun0", "mode": "auto",
+     "effective_mode": "l2", "origin": "config", "packets": 3, "bytes": 180},
+    {"ports": "tcp/443", "interface": "eth0", "direction": "out", "target": "veth12345678901", "mode": "neigh",
+     "effective_mode": "neigh", "origin": "config", "packets": 3, "bytes": 180},
+]
+STATUS = {
+    "ok": True, "version": "0.1.0", "pid": 1234, "started_s": 1764000000, "uptime_s": 3660,
+    "config": "/etc/fwd/fwd.toml", "config_loaded_s": 1764000060, "pin_dir": "/sys/fs/bpf/fwd", "on_stop": "keep",
+    "adopted": True,
+    "blacklist": {"entries": 3, "max_entries": 1000000, "runtime": 1, "directions": ["in", "out"]},
+    "allowlist": {"entries": 1, "max_entries": 65536}, "redirects": {"entries": 1, "max_entries": 1000},
+    "clients": 1,
+    "interfaces": [
+        {"name": "eth0", "ifindex": 2, "xdp": "native", "dispatcher": True, "tc_in": True, "tc_out": True,
+         "error": None},
+        {"name": "veth12345678901", "ifindex": 1234, "xdp": "generic", "dispatcher": False, "tc_in": True,
+         "tc_out": False, "error": None},
+        {"name": "tun0", "ifindex": 5, "xdp": None, "dispatcher": False, "tc_in": False, "tc_out": False,
+         "error": "another XDP program holds it"}],
+    "waiting": ["wg*", "eth7"],
+}
+VERDICTS = ["pass", "drop", "allow", "not_ip", "malformed", "redirect", "no_target"]
+
+
+def hook(name, **packets):
+    return {"hook": name, "verdicts": {verdict: {"packets": packets.get(verdict, 0), "bytes": 100 * packets.get(verdict, 0)}
+                                       for verdict in VERDICTS}}
+
+
+STATS = {"ok": True, "interfaces": [
+    {"name": "eth0", "hooks": [hook("xdp", **{"pass": 10, "drop": 2, "malformed": 1}), hook("tc_in", redirect=4)]},
+    {"name": "veth12345678901", "hooks": [hook("xdp", **{"pass": 12345678901})]}]}
+
+# A golden file: the command, and its two outputs.
+PRINTED = {
+    "list": (["list"], [{"ok": True, "entries": ENTRIES}]),
+    "list-empty": (["list"], [{"ok": True, "entries": []}]),
+    "list-pieces": (["list"], [{"ok": True, "more": True, "entries": ENTRIES[:2]},
+                               {"ok": True, "more": True, "entries": []}, {"ok": True, "entries": ENTRIES[2:]}]),
+    "list-empty-fields": (["list"], [{"ok": True, "entries": [{}, 7, {"prefix": 9, "packets": "many"}]}]),
+    "list-hostile": (["list"], [{"ok": True, "entries": [{
+        **ENTRIES[0], "prefix": "10.0.0.1\t", "origin": "\x9b31m\x7f", "created_s": 2**63 - 1,
+        "comment": "\x1b]0;owned\x07\r\n\u202etxt.exe\u2028 fine é"}]}]),
+    "allow-list": (["allow", "list"], [{"ok": True, "entries": ALLOWED}]),
+    "test-drop": (["test", "10.0.0.5"],
+                  [{"ok": True, "verdict": "drop", "entry": ENTRIES[0], "allowed_by": None}]),
+    "test-drop-no-comment": (["test", "192.0.2.7"],
+                             [{"ok": True, "verdict": "drop", "entry": ENTRIES[1], "allowed_by": None}]),
+    "test-drop-hostile": (["test", "10.0.0.5"], [{"ok": True, "verdict": "drop", "allowed_by": None,
+                                                 "entry": {**ENTRIES[0], "comment": "\x1b[2J\n"}}]),
+    "test-pass": (["test", "10.0.0.5"], [{"ok": True, "verdict": "pass", "entry": None, "allowed_by": None}]),
+    "test-allowed": (["test", "10.0.0.5"],
+                     [{"ok": True, "verdict": "pass", "entry": ENTRIES[0], "allowed_by": "10.0.0.0/30"}]),
+    "redirect-list": (["redirect", "list"], [{"ok": True, "redirects": REDIRECTS}]),
+    "status": (["status"], [STATUS]),
+    "status-bare": (["status"], [{"ok": True, "interfaces": []}]),
+    "stats": (["stats"], [STATS]),
+    "add": (["add", "10.0.0.5"], [{"ok": True, "added": 1, "updated": 0}]),
+    "del": (["del", "10.0.0.5"], [{"ok": True, "deleted": 1}]),
+    "flush": (["flush"], [{"ok": True, "deleted": 5}]),
+    "allow-add": (["allow", "add", "10.0.0.5"], [{"ok": True, "added": 1, "updated": 0}]),
+    "allow-del": (["allow", "del", "10.0.0.5"], [{"ok": True, "deleted": 1}]),
+    "redirect-add": (["redirect", "add", "tcp/80", "tun0"], [{"ok": True, "added": 1, "updated": 0}]),
+    "redirect-del": (["redirect", "del", "tcp/80"], [{"ok": True, "deleted": 1}]),
+    "reload": (["reload"], [{"ok": True, "added": 1, "removed": 2}]),
+}
+
+
+@pytest.mark.parametrize("case", PRINTED)
+def test_prints_what_the_golden_file_says(daemon, case):
+    arguments, answers = PRINTED[case]
+    people = ask(daemon, *arguments, answers=answers)
+    programs = ask(daemon, "--json", *arguments, answers=answers)
+    status = 1 if answers[0].get("verdict") == "drop" else 0
+    assert (people.returncode, programs.returncode) == (status, status)
+    assert people.stderr == programs.stderr == b""
+    text = "".join(f"$ fwctl {option}{' '.join(arguments)}\n{result.stdout.decode()}"
+                   for option, result in (("", people), ("--json ", programs)))
+    golden = GOLDEN / f"{case}.txt"
+    if os.environ.get("FWCTL_GOLDEN") == "write":
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_every_printer_has_a_golden_file():
+    commands = re.findall(r"^  ([a-z][a-z ]*[a-z])  ", fwctl("help").stdout.decode(), re.M)
+    assert len(commands) == 14
+    assert set(commands) <= {" ".join(word for word in arguments if word.isalpha()) for arguments, _ in PRINTED.values()}
+
+
+@pytest.mark.parametrize("case", PRINTED)
+def test_json_is_the_answer_in_one_value(daemon, case):
+    arguments, answers = PRINTED[case]
+    value = json.loads(ask(daemon, *arguments, "--json", answers=answers).stdout)
+    field = {"list": "entries", "redirect": "redirects", "allow": "entries"}.get(arguments[0])
+    if arguments[-1] == "list":
+        assert value == {field: [item for answer in answers for item in answer[field]]}
+    else:
+        assert value == {key: item for key, item in answers[0].items() if key != "ok"}
+
+
+@pytest.mark.parametrize("case", PRINTED)
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_nothing_printed_can_steer_a_terminal(daemon, case, option):
+    arguments, answers = PRINTED[case]
+    text = ask(daemon, *arguments, *option, answers=answers).stdout.decode()
+    assert not re.search("[\0-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", text)
+
+
+def test_lines_do_not_end_in_blanks(daemon):
+    for arguments, answers in PRINTED.values():
+        assert not re.search(r" $", ask(daemon, *arguments, answers=answers).stdout.decode(), re.M)
+
+
+# ---- what is sent ----
+
+@pytest.mark.parametrize("words, request_", [
+    ("add 10.0.0.5 2001:db8::/32 --ttl 1h30m --comment ssh",
+     {"command": "add", "prefixes": ["10.0.0.5", "2001:db8::/32"], "ttl": "1h30m", "comment": "ssh"}),
+    ("del -- 10.0.0.5", {"command": "del", "prefixes": ["10.0.0.5"]}),
+    ("list --origin drop 10.0.0.0/8", {"command": "list", "origin": "drop", "prefix": "10.0.0.0/8"}),
+    ("redirect add tcp/80 tun0 --on eth0 --direction=out --mode l2",
+     {"command": "redirect add", "ports": "tcp/80", "target": "tun0", "interface": "eth0", "direction": "out",
+      "mode": "l2"}),
+])
+def test_sends_what_was_typed(daemon, words, request_):
+    ask(daemon, *words.split(), answers=[{"ok": True, "entries": []}])
+    assert daemon.requests == [request_]
+
+
+ALL_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, SHRINK, GROW, WRITE
+
+
+def test_passes_a_list_as_a_sealed_file(daemon, tmp_path):
+    path = tmp_path / "drop.txt"
+    path.write_text("10.0.0.1\n10.0.0.2\n")
+    for arguments, options in ((["add", "-f", path], {}), (["del", f"-f{path}"], {}),
+                               (["add", "-"], {"input": path.read_bytes()}),
+                               (["add", "-f", "-"], {"input": path.read_bytes()})):
+        assert ask(daemon, *arguments, **options).returncode == 0
+        assert daemon.requests.pop() == {"command": arguments[0], "list": True}
+        assert daemon.lists.pop() == (ALL_SEALS, path.read_bytes())
+
+
+def test_names_the_list_in_an_error_of_its_line(daemon, tmp_path):
+    path = tmp_path / "drop.txt"
+    path.write_text("10.0.0.300\n")
+    answers = [refusal("invalid", 'line 1: "10.0.0.300" is not an address')]
+    result = ask(daemon, "add", "-f", path, answers=answers)
+    assert (result.returncode, result.stderr.decode()) == (1, f'fwctl: {path}:1: "10.0.0.300" is not an address\n')
+    result = ask(daemon, "add", "-", input=b"10.0.0.300\n", answers=answers)
+    assert result.stderr == b'fwctl: standard input:1: "10.0.0.300" is not an address\n'
+    result = ask(daemon, "add", "10.0.0.3", answers=answers)
+    assert result.stderr == b'fwctl: line 1: "10.0.0.300" is not an address\n'
+
+
+def test_a_bad_command_line_sends_nothing(daemon, tmp_path):
+    large = tmp_path / "large"
+    with open(large, "wb") as file:
+        file.truncate((256 << 20) + 1)
+    for words in ("", "frob", "add", "add 10.0.0.300", "add 10.0.0.5/24", "add 010.0.0.1", "test 10.0.0.0/8", "lis",
+                  "add 10.0.0.1 --ttl 0s", "add 10.0.0.1 --ttl", "list --nope", "flush 10.0.0.1", "add 10.0.0.1 -",
+                  "redirect", "redirect add tcp/80", "redirect add tcp/0 tun0", "redirect frob", "--nope list",
+                  "help frob", "add -f /nonexistent", f"add -f {tmp_path}", f"add -f {large}"):
+        result = ask(daemon, *words.split())
+        assert result.returncode == 2, words
+        assert result.stdout == b"" and re.fullmatch(rb"fwctl: .+\n", result.stderr), words
+        value = json.loads(ask(daemon, *words.split(), "--json").stdout)
+        assert value["error"]["code"] == "usage" and value["error"]["message"], words
+    assert daemon.requests == []
+
+
+# ---- exit statuses ----
+
+@pytest.mark.parametrize("code, status", [
+    ("invalid", 1), ("not-found", 1), ("full", 1), ("conflict", 1), ("busy", 1), ("failed", 1), ("of-tomorrow", 1),
+    ("not-permitted", 4)])
+def test_exit_status_follows_the_error_code(daemon, code, status):
+    answers = [refusal(code, "full: 1000000 of 1000000 entries")]
+    result = ask(daemon, "add", "10.0.0.1", answers=answers)
+    assert (result.returncode, result.stdout) == (status, b"")
+    assert result.stderr == b"fwctl: full: 1000000 of 1000000 entries\n"
+    result = ask(daemon, "add", "10.0.0.1", "--json", answers=answers)
+    assert result.returncode == status
+    assert json.loads(result.stdout) == {"error": answers[0]["error"]}
+    assert result.stderr == b"fwctl: full: 1000000 of 1000000 entries\n"
+
+
+def test_reload_prints_each_error_on_its_line(daemon):
+    errors = ["/etc/fwd/fwd.toml:3:1: unknown key \"x\"", "/etc/fwd/fwd.toml:9:2: \x1b[31mred"]
+    answers = [refusal("invalid", "2 errors", errors=errors)]
+    result = ask(daemon, "reload", answers=answers)
+    assert result.returncode == 1 and result.stdout == b""
+    assert result.stderr.decode().splitlines() == ["fwctl: 2 errors", errors[0], "/etc/fwd/fwd.toml:9:2: ?[31mred"]
+    assert json.loads(ask(daemon, "reload", "--json", answers=answers).stdout)["error"]["errors"] == errors
+
+
+def test_no_daemon_is_3(tmp_path):
+    dead = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(dead))
+    plain = tmp_path / "file"
+    plain.touch()
+    for path in (tmp_path / "absent", tmp_path / "absent/absent", dead, plain):
+        result = fwctl("-s", path, "status", "--json")
+        assert result.returncode == 3
+        assert b"no daemon answers at" in result.stderr and str(path).encode() in result.stderr
+        assert json.loads(result.stdout)["error"]["code"] == "no-daemon"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops privileges")
+def test_kept_out_by_the_socket_is_4(daemon, tmp_path):
+    os.chmod(daemon.path, 0o660)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.owner() == "root" and path != Path("/"):
+            os.chmod(path, path.stat().st_mode | stat.S_IXOTH)
+    result = ask(daemon, "status", "--json", user=65534, group=65534, extra_groups=[])
+    assert result.returncode == 4
+    assert b"not permitted to connect" in result.stderr
+    assert json.loads(result.stdout)["error"]["code"] == "not-permitted"
+
+
+def test_a_bad_socket_path_is_2():
+    for path in ("", "x" * 108):
+        assert fwctl("-s", path, "status").returncode == 2
+    assert fwctl("-s", "x" * 107, "status").returncode == 3
+
+
+# ---- bad answers ----
+
+GARBAGE = {
+    "nothing": (b"", 3), "half": (b'{"ok": true, "entr', 3), "text": (b"hello\n", 1), "blank": (b"\n", 1),
+    "array": (b"[1]\n", 1), "no-ok": (b"{}\n", 1), "ok-text": (b'{"ok": "true"}\n', 1), "nul": (b"\0\n", 1),
+    "not-utf8": (b'{"ok": "\xff"}\n', 1), "duplicate": (b'{"ok": true, "ok": false}\n', 1),
+    "no-error": (b'{"ok": false}\n', 1), "error-text": (b'{"ok": false, "error": "no"}\n', 1),
+    "no-entries": (b'{"ok": true}\n', 1), "entries-text": (b'{"ok": true, "entries": "none"}\n', 1),
+    "deep": (b'{"ok": true, "entries": ' + b"[" * 100000 + b"\n", 1),
+    "escape": (b"\x1b[2J\n", 1), "long": (b"x" * (REPLY_MAX + 1), 1),
+}
+
+
+@pytest.mark.parametrize("case", GARBAGE)
+def test_a_bad_answer_is_an_error_in_one_line(daemon, case):
+    answer, status = GARBAGE[case]
+    result = ask(daemon, "list", answers=[answer])
+    assert (result.returncode, result.stdout) == (status, b"")
+    assert re.fullmatch(rb"fwctl: [ -~]+\n", result.stderr)
+    result = ask(daemon, "list", "--json", answers=[answer])
+    assert result.returncode == status and json.loads(result.stdout)["error"]["message"]
+
+
+def test_an_answer_of_the_largest_size_is_read_and_one_byte_more_is_not(daemon):
+    answer = b'{"ok": true, "entries": []}'
+    longest = answer + b" " * (REPLY_MAX - len(answer) - 1) + b"\n"
+    assert ask(daemon, "list", answers=[longest]).returncode == 0
+    result = ask(daemon, "list", answers=[b" " + longest])
+    assert result.returncode == 1 and b"line over 1048576 bytes" in result.stderr
+
+
+def test_a_verdict_that_is_none_is_an_error(daemon):
+    for option in ([], ["--json"]):
+        result = ask(daemon, "test", "10.0.0.1", *option, answers=[{"ok": True, "verdict": "maybe"}])
+        assert result.returncode == 1 and b"verdict" in result.stderr
+
+
+def test_pieces_of_what_has_none_are_an_error(daemon):
+    result = ask(daemon, "flush", answers=[{"ok": True, "more": True, "deleted": 1}])
+    assert result.returncode == 1 and b"pieces" in result.stderr
+
+
+@pytest.mark.parametrize("end, status", [(b"", 3), (b'{"ok": true, "entr', 3), (b"garbage\n", 1),
+                                         (refusal("failed"), 1)])
+def test_a_list_that_breaks_off_is_still_one_json_value(daemon, end, status):
+    answers = [{"ok": True, "more": True, "entries": ENTRIES[:2]}, end]
+    result = ask(daemon, "list", "--json", answers=answers)
+    value = json.loads(result.stdout)
+    assert result.returncode == status
+    assert value["entries"] == ENTRIES[:2] and value["error"]["message"]
+    result = ask(daemon, "list", answers=answers)
+    assert result.returncode == status and len(result.stdout.splitlines()) == 3
+
+
+def test_an_answer_before_the_request_was_read_is_heard(tmp_path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "busy.sock"))
+    listener.listen()
+
+    def turn_away():
+        connection, _ = listener.accept()
+        connection.sendall(json.dumps(refusal("busy", "too many connections")).encode() + b"\n")
+        connection.close()
+
+    for _ in range(20):
+        thread = threading.Thread(target=turn_away)
+        thread.start()
+        result = fwctl("-s", tmp_path / "busy.sock", "status")
+        thread.join()
+        assert (result.returncode, result.stderr) == (1, b"fwctl: too many connections\n")
+    listener.close()
+
+
+# ---- long lists and odd outputs ----
+
+def piece(first, n, more=True):
+    entries = [{**ENTRIES[0], "prefix": f"10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}", "comment": None}
+               for i in range(first, first + n)]
+    return json.dumps({"ok": True, "more": more, "entries": entries}).encode() + b"\n"
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_list_is_printed_as_it_arrives(daemon, option):
+    seen = threading.Event()
+    daemon.answers = [piece(0, 10), seen.wait, piece(10, 10, False)]
+    with subprocess.Popen([FWCTL, "-s", daemon.path, "list", *option], stdout=subprocess.PIPE) as process:
+        lines = [process.stdout.readline() for _ in range(10)]
+        assert b"10.0.0.8" in lines[9]
+        seen.set()
+        assert len(process.stdout.read().splitlines()) == (11 if not option else 12)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_long_list_does_not_fill_memory(daemon, option):
+    pieces = [piece(i * 4000, 4000, i < 49) for i in range(50)]
+    peak = {}
+    for n in (2, 50):
+        with open(os.devnull, "wb") as null:
+            daemon.answers = pieces[50 - n:]
+            process = subprocess.Popen([FWCTL, "-s", daemon.path, "list", *option], stdout=null,
+                                       env={**ENVIRONMENT, "ASAN_OPTIONS": "quarantine_size_mb=1"})
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = status
+            assert status == 0
+            peak[n] = usage.ru_maxrss
+    assert peak[50] < 1.5 * peak[2]
+
+
+def test_widths_are_kept_over_pieces_and_grow_where_they_must(daemon):
+    long = {**ENTRIES[2], "comment": "x"}
+    result = ask(daemon, "list", answers=[{"ok": True, "more": True, "entries": ENTRIES[:1]},
+                                          {"ok": True, "more": True, "entries": [long]},
+                                          {"ok": True, "entries": ENTRIES[:1]}])
+    header, narrow, wide, last = result.stdout.decode().splitlines()
+    assert header.index("COMMENT") == narrow.index("ssh") < wide.index("x") == last.index("ssh")
+
+
+def test_a_reader_that_leaves_ends_it_quietly(daemon):
+    daemon.answers = [piece(i * 4000, 4000) for i in range(50)]
+    for restore in (True, False):  # also where the caller ignores SIGPIPE
+        process = subprocess.Popen([FWCTL, "-s", daemon.path, "list"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, restore_signals=restore)
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == -signal.SIGPIPE
+
+
+def test_output_that_cannot_be_written_is_an_error(daemon):
+    for words in ("list", "list --json", "help", "--version"):
+        with open("/dev/full", "wb") as full:
+            result = ask(daemon, *words.split(), answers=[piece(0, 4000), piece(0, 1, False)], stdout=full,
+                         stderr=subprocess.PIPE)
+        assert result.returncode == 1
+        assert result.stderr.startswith(b"fwctl: cannot write standard output")
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_closed_descriptors_are_not_taken_for_others(daemon, closed):
+    words = {0: "add -", 1: "list", 2: "list"}[closed]
+    command = f'"$0" -s "$1" {words} {closed}>&-'
+    daemon.answers = [{"ok": True, "entries": []}]
+    result = subprocess.run(["sh", "-c", command, FWCTL, daemon.path], capture_output=True, timeout=60)
+    assert result.returncode == {0: 2, 1: 1, 2: 0}[closed]
+
+
+# ---- help and completion ----
+
+def test_help_of_each_command_shows_its_usage():
+    commands = re.findall(r"^  ([a-z][a-z ]*[a-z])  ", fwctl("--help").stdout.decode(), re.M)
+    for command in commands:
+        for words in (["help", *command.split()], [*command.split(), "--help"], [*command.split(), "-h"]):
+            result = fwctl(*words)
+            assert result.returncode == 0 and result.stderr == b""
+            assert result.stdout.decode().startswith(f"Usage: fwctl {command}")
+
+
+def test_help_fits_a_terminal():
+    commands = re.findall(r"^  ([a-z][a-z ]*[a-z])  ", fwctl("--help").stdout.decode(), re.M)
+    for command in ("", "allow", "redirect", *commands):
+        for line in fwctl("help", *command.split()).stdout.decode().splitlines():
+            assert len(line) <= 80 and line == line.rstrip()
+
+
+def test_the_example_of_each_command_is_a_good_command_line(daemon):
+    commands = re.findall(r"^  ([a-z][a-z ]*[a-z])  ", fwctl("--help").stdout.decode(), re.M)
+    for command in commands:
+        example = fwctl("help", *command.split()).stdout.decode().rstrip().splitlines()[-1].split("&&")[0].split()
+        assert example[0] == "fwctl"
+        ask(daemon, *example[1:])
+        assert daemon.requests.pop()["command"] == command
+
+
+def complete(*words):
+    script = '. "$0"; fwctl=$1; shift; COMP_WORDS=(fwctl "$@"); COMP_CWORD=$#; _fwctl "$fwctl"; printf "%s\\n" "${COMPREPLY[@]}"'
+    result = subprocess.run(["bash", "-c", script, str(SOURCE / "ctl/fwctl.bash-completion"), FWCTL, *words],
+                            capture_output=True, timeout=60, check=True)
+    assert result.stderr == b""
+    return set(result.stdout.decode().split())
+
+
+def test_completion_knows_the_commands_their_options_and_choices():
+    assert complete("") == {"help", "add", "del", "list", "test", "flush", "allow", "redirect", "status", "stats",
+                            "reload"}
+    assert complete("-s", "/x", "--json", "st") == {"status", "stats"}
+    assert complete("allow", "") == complete("redirect", "") == {"add", "del", "list"}
+    assert complete("help", "redirect", "a") == {"add"}
+    assert complete("add", "10.0.0.1", "-") == {"-f", "--ttl", "--comment", "-s", "--json", "--help"}
+    assert complete("redirect", "add", "tcp/80", "--d") == {"--direction"}
+    assert complete("redirect", "add", "tcp/80", "--direction", "") == {"in", "out"}
+    assert complete("redirect", "add", "tcp/80", "--mode", "") == {"auto", "l2", "neigh", "ingress"}
+    assert "lo" in complete("redirect", "add", "tcp/80", "--on", "")
+    assert complete("add", "-f", str(SOURCE / "ctl/mai")) == {str(SOURCE / "ctl/main.c")}
