@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "text.h"
 
-#include "types.h"
-
 #include <string.h>
+
+#define CHARACTER_MAX 4 /* bytes */
 
 /* The bytes of the character that starts with this one; 0: none does. */
 static size_t sequence_size(u8 first)
@@ -17,20 +17,23 @@ static size_t sequence_size(u8 first)
 	return first >> 3 == 0x1e ? 4 : 0;
 }
 
-/* The size of the character at `text`; 0: not UTF-8. Does not look behind a NUL. */
-static size_t decode(const char *text, u32 *ret)
+size_t text_decode(const char *text, size_t size, u32 *ret)
 {
 	static const u32 least[] = {0, 0, 0x80, 0x800, 0x10000}; /* shorter forms are refused */
 	const u8 *p = (const u8 *)text;
-	size_t n = sequence_size(*p);
-	u32 c = n == 1 ? *p : *p & (0x7fu >> n);
+	size_t n = size ? sequence_size(*p) : 0;
+	u32 c;
+
+	if (!n || n > size)
+		return 0;
+	c = n == 1 ? *p : *p & (0x7fu >> n);
 
 	for (size_t i = 1; i < n; i++) {
 		if (p[i] >> 6 != 2)
 			return 0;
 		c = c << 6 | (p[i] & 0x3f);
 	}
-	if (!n || c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
 		return 0;
 	*ret = c;
 	return n;
@@ -49,7 +52,7 @@ bool text_is_printable(const char *text)
 {
 	while (*text) {
 		u32 c;
-		size_t n = decode(text, &c);
+		size_t n = text_decode(text, CHARACTER_MAX, &c);
 
 		if (!n || !is_printable(c))
 			return false;
@@ -64,7 +67,7 @@ void text_make_printable(char *text)
 
 	while (*text) {
 		u32 c;
-		size_t n = decode(text, &c);
+		size_t n = text_decode(text, CHARACTER_MAX, &c);
 
 		if (n && is_printable(c)) {
 			memmove(out, text, n);

@@ -5,7 +5,11 @@
  */
 #pragma once
 
-#include <stdbool.h>
+#include "types.h"
+
+/* The size of the UTF-8 character at the start of `size` bytes, or 0. Does not look behind a NUL.
+ */
+size_t text_decode(const char *text, size_t size, u32 *ret);
 
 bool text_is_printable(const char *text);
 
