@@ -7,6 +7,7 @@
 
 #include "cleanup.h"
 #include "error.h"
+#include "errors.h"
 #include "prefix.h"
 #include "redirect.h"
 
@@ -37,6 +38,7 @@ struct config_feed {
 };
 
 #define CONFIG_INTERFACES_MAX  64
+#define CONFIG_PATTERN_MAX     64 /* bytes of an interface's glob */
 #define CONFIG_FEEDS_MAX       64
 #define CONFIG_MAX_ENTRIES_MAX 16000000 /* of blacklist.max_entries; its least is 1 */
 #define CONFIG_ALLOW_MAX       65536	/* entries of the allowlist, from all origins */
@@ -52,8 +54,8 @@ struct config {
 	size_t n_interfaces;
 
 	struct {
-		u32 max_entries; /* of both families together */
-		bool in, out;	 /* the directions; at least one */
+		u32 max_entries;	  /* of both families together */
+		bool in, out;		  /* the directions; at least one */
 		struct prefix *addresses; /* sorted, no duplicates */
 		size_t n_addresses;
 		struct config_feed *feeds;
@@ -67,20 +69,6 @@ struct config {
 	size_t n_redirects;
 };
 
-/* Line and column count from 1, the column in bytes; 0: the file as a whole. */
-struct config_error {
-	int line, column;
-	char *message;
-};
-
-struct config_errors {
-	struct config_error *items; /* by position */
-	size_t n;
-};
-
-/* More are not kept; the last then says how many more there are. */
-#define CONFIG_ERRORS_MAX 100
-
 /*
  * Reads `file`. 0 and a configuration, or -EINVAL (or what open and read say) and at least one
  * error. The files of the feeds are not read here.
@@ -92,11 +80,6 @@ int config_parse(const char *text, size_t size, struct config **ret, struct conf
 
 void config_free(struct config *config);
 DEFINE_CLEANUP(struct config *, config_free);
-
-/* "FILE:LINE:COLUMN: message" into allocated memory; NULL when out of memory. */
-char *config_error_text(const char *file, const struct config_error *error);
-
-void config_errors_clear(struct config_errors *errors);
 
 /* log levels by name: "err", "warning", "notice", "info", "debug". */
 int log_level_parse(const char *text, int *ret, struct error *err);
