@@ -11,7 +11,7 @@
 
 static size_t column_count(const struct table *table)
 {
-	size_t n = 0;
+	size_t n = 1; /* no table has none */
 
 	while (table->columns[n].title)
 		n++;

@@ -202,6 +202,7 @@ Test(client, copies_a_list_of_the_largest_size_and_not_a_byte_more)
 	_cleanup_close_ int file = mkstemp(path), copy = -1;
 	struct error err;
 
+	cr_assert_geq(file, 0);
 	cr_expect_eq(list_of(path, ADDRESS_LIST_MAX_BYTES + 1L, &copy, &err), -EFBIG);
 	cr_expect_eq(list_of(path, ADDRESS_LIST_MAX_BYTES, &copy, &err), 0);
 	unlink(path);

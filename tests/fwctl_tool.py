@@ -2,10 +2,10 @@
 """fwctl against a scripted daemon: what it prints, how it exits, what it sends, what it endures."""
 
 import array
+import fcntl
 import json
 import os
 import re
-import resource
 import signal
 import socket
 import stat
@@ -65,7 +65,7 @@ class Daemon:
                 fds += array.array("i", numbers)
         self.requests.append(json.loads(line))
         for fd in fds:
-            seals = __import__("fcntl").fcntl(fd, 1034)  # F_GET_SEALS
+            seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
             with os.fdopen(fd, "rb") as file:
                 self.lists.append((seals, file.read()))
 
@@ -138,8 +138,8 @@ VERDICTS = ["pass", "drop", "allow", "not_ip", "malformed", "redirect", "no_targ
 
 
 def hook(name, **packets):
-    return {"hook": name, "verdicts": {verdict: {"packets": packets.get(verdict, 0), "bytes": 100 * packets.get(verdict, 0)}
-                                       for verdict in VERDICTS}}
+    count = {verdict: packets.get(verdict, 0) for verdict in VERDICTS}
+    return {"hook": name, "verdicts": {verdict: {"packets": n, "bytes": 100 * n} for verdict, n in count.items()}}
 
 
 STATS = {"ok": True, "interfaces": [
@@ -200,7 +200,8 @@ def test_prints_what_the_golden_file_says(daemon, case):
 def test_every_printer_has_a_golden_file():
     commands = re.findall(r"^  ([a-z][a-z ]*[a-z])  ", fwctl("help").stdout.decode(), re.M)
     assert len(commands) == 14
-    assert set(commands) <= {" ".join(word for word in arguments if word.isalpha()) for arguments, _ in PRINTED.values()}
+    printed = {" ".join(word for word in arguments if word.isalpha()) for arguments, _ in PRINTED.values()}
+    assert set(commands) == printed
 
 
 @pytest.mark.parametrize("case", PRINTED)
@@ -243,7 +244,7 @@ def test_sends_what_was_typed(daemon, words, request_):
     assert daemon.requests == [request_]
 
 
-ALL_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, SHRINK, GROW, WRITE
+ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def test_passes_a_list_as_a_sealed_file(daemon, tmp_path):
@@ -516,7 +517,8 @@ def test_the_example_of_each_command_is_a_good_command_line(daemon):
 
 
 def complete(*words):
-    script = '. "$0"; fwctl=$1; shift; COMP_WORDS=(fwctl "$@"); COMP_CWORD=$#; _fwctl "$fwctl"; printf "%s\\n" "${COMPREPLY[@]}"'
+    script = """. "$0"; fwctl=$1; shift; COMP_WORDS=(fwctl "$@"); COMP_CWORD=$#
+                _fwctl "$fwctl"; printf '%s\\n' "${COMPREPLY[@]}" """
     result = subprocess.run(["bash", "-c", script, str(SOURCE / "ctl/fwctl.bash-completion"), FWCTL, *words],
                             capture_output=True, timeout=60, check=True)
     assert result.stderr == b""
