@@ -72,7 +72,7 @@ static const struct schema_key blacklist_keys[] = {
 	 .read = read_directions},
 	{"addresses", "an array of addresses and prefixes in quotes", SCHEMA_ARRAY, false,
 	 .read = read_addresses},
-	{"feed", "tables, each below [[blacklist.feed]]", SCHEMA_ARRAY, false,
+	{"feed", "[[blacklist.feed]], in double brackets", SCHEMA_ARRAY, false,
 	 read_feeds, .keys = feed_keys},
 	{0},
 };
@@ -101,15 +101,15 @@ static const struct schema_key redirect_keys[] = {
 };
 
 static const struct schema_key file_keys[] = {
-	{"daemon", "a table, [daemon]", SCHEMA_TABLE, false,
+	{"daemon", "[daemon], in single brackets", SCHEMA_TABLE, false,
 	 schema_read_table, .keys = daemon_keys},
-	{"interface", "tables, each below [[interface]]", SCHEMA_ARRAY, false,
+	{"interface", "[[interface]], in double brackets", SCHEMA_ARRAY, false,
 	 read_interfaces, .keys = interface_keys},
-	{"blacklist", "a table, [blacklist]", SCHEMA_TABLE, false,
+	{"blacklist", "[blacklist], in single brackets", SCHEMA_TABLE, false,
 	 schema_read_table, .keys = blacklist_keys},
-	{"allowlist", "a table, [allowlist]", SCHEMA_TABLE, false,
+	{"allowlist", "[allowlist], in single brackets", SCHEMA_TABLE, false,
 	 schema_read_table, .keys = allowlist_keys},
-	{"redirect", "tables, each below [[redirect]]", SCHEMA_ARRAY, false,
+	{"redirect", "[[redirect]], in double brackets", SCHEMA_ARRAY, false,
 	 read_redirects, .keys = redirect_keys},
 	{0},
 };
@@ -169,10 +169,9 @@ static int refuse_same_names(struct schema_reader *reader, const struct toml_nod
 		if (first == i)
 			continue;
 		outer = schema_enter_element(reader, i);
-		schema_enter_key(reader, "name");
-		r = schema_fail(reader, name->at, "%s is there already, at line %d",
-				text_quote(name->string.text, name->string.size, quoted),
-				names[first]->at.line);
+		r = schema_fail_key(reader, row, "name", "%s is there already, at line %d",
+				    text_quote(name->string.text, name->string.size, quoted),
+				    names[first]->at.line);
 		schema_leave(reader, outer);
 	}
 	return r;
@@ -215,7 +214,7 @@ static int read_addresses(struct schema_reader *reader, const struct schema_key 
 {
 	struct config *config = field;
 
-	return read_prefixes(reader, key->accepts, array, &config->blacklist.addresses,
+	return read_prefixes(reader, array, &config->blacklist.addresses,
 			     &config->blacklist.n_addresses);
 }
 
@@ -227,7 +226,7 @@ static int read_allow(struct schema_reader *reader, const struct schema_key *key
 	if (array->children.n > CONFIG_ALLOW_MAX)
 		return schema_fail(reader, array->at, "%u entries; at most %u", array->children.n,
 				   CONFIG_ALLOW_MAX);
-	return read_prefixes(reader, key->accepts, array, &config->allow, &config->n_allow);
+	return read_prefixes(reader, array, &config->allow, &config->n_allow);
 }
 
 /* The name stands for an interface that the file configures; true where errors leave that open. */
@@ -260,20 +259,21 @@ static int check_redirect(struct schema_reader *reader, const struct config *con
 	int r = 0;
 
 	if (*interface && !is_configured(config, rows[index]->parent->parent, interface))
-		r = schema_fail(reader, toml_get(rows[index], "interface")->at,
-				"no [[interface]] has the name \"%s\" or a pattern of it",
-				interface);
+		r = schema_fail_key(reader, rows[index], "interface",
+				    "no [[interface]] has the name \"%s\" or a pattern of it",
+				    interface);
 	if (*interface && !strcmp(interface, redirect->target))
-		r = schema_fail(reader, toml_get(rows[index], "target")->at,
-				"\"%s\" is the interface that the packets come from", interface);
+		r = schema_fail_key(reader, rows[index], "target",
+				    "\"%s\" is the interface that the packets come from",
+				    interface);
 	for (size_t i = 0; i < index && is_complete(redirect); i++) {
 		if (!is_complete(&config->redirects[i]) ||
 		    !redirect_overlaps(&config->redirects[i], redirect))
 			continue;
 		redirect_ports_format(&config->redirects[i], ports);
-		return schema_fail(reader, toml_get(rows[index], "port")->at,
-				   "overlaps %s of the [[redirect]] at line %d", ports,
-				   rows[i]->at.line);
+		return schema_fail_key(reader, rows[index], "port",
+				       "overlaps %s of the [[redirect]] at line %d", ports,
+				       rows[i]->at.line);
 	}
 	return r;
 }
@@ -315,14 +315,15 @@ static int read_redirects(struct schema_reader *reader, const struct schema_key 
 static int check_size(struct schema_reader *reader, const struct config *config,
 		      const struct toml_node *root)
 {
-	const struct toml_node *addresses;
+	size_t outer = schema_enter_key(reader, "blacklist");
+	int r = 0;
 
-	if (config->blacklist.n_addresses <= config->blacklist.max_entries)
-		return 0;
-	addresses = toml_get(toml_get(root, "blacklist"), "addresses");
-	return schema_fail(reader, addresses->at,
-			   "blacklist.addresses: %zu entries, more than max_entries = %u",
-			   config->blacklist.n_addresses, config->blacklist.max_entries);
+	if (config->blacklist.n_addresses > config->blacklist.max_entries)
+		r = schema_fail_key(reader, toml_get(root, "blacklist"), "addresses",
+				    "%zu entries, more than max_entries = %u",
+				    config->blacklist.n_addresses, config->blacklist.max_entries);
+	schema_leave(reader, outer);
+	return r;
 }
 
 static int compare_redirects(const void *a, const void *b)

@@ -9,17 +9,40 @@
 /* No known key is longer, so no longer one is a typing error of it. */
 #define SIMILAR_MAX 24
 
-int schema_fail(struct schema_reader *reader, struct toml_position at, const char *format, ...)
+static int fail(struct schema_reader *reader, struct toml_position at, const char *format,
+		va_list args)
 {
 	char message[ERROR_TEXT_MAX];
-	va_list args;
 
-	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
-	va_end(args);
 	config_errors_add(reader->errors, at.line, at.column, "%s%s%s", reader->path,
 			  *reader->path ? ": " : "", message);
 	return -EINVAL;
+}
+
+int schema_fail(struct schema_reader *reader, struct toml_position at, const char *format, ...)
+{
+	va_list args;
+	int r;
+
+	va_start(args, format);
+	r = fail(reader, at, format, args);
+	va_end(args);
+	return r;
+}
+
+int schema_fail_key(struct schema_reader *reader, const struct toml_node *table, const char *key,
+		    const char *format, ...)
+{
+	size_t outer = schema_enter_key(reader, key);
+	va_list args;
+	int r;
+
+	va_start(args, format);
+	r = fail(reader, toml_get(table, key)->at, format, args);
+	va_end(args);
+	schema_leave(reader, outer);
+	return r;
 }
 
 size_t schema_enter_key(struct schema_reader *reader, const char *key)
@@ -106,8 +129,8 @@ static int fail_unknown(struct schema_reader *reader, const struct schema_key *k
 {
 	const char *similar = most_similar(keys, value->key, value->key_size);
 	char quoted[QUOTED_MAX], known[256] = "";
-	bool is_table = value->origin != TOML_BY_VALUE;
-	const char *what = is_table && value->type == TOML_TABLE ? "table" : "key";
+	bool has_header = value->origin == TOML_BY_HEADER || value->origin == TOML_BY_PARENT;
+	const char *what = has_header ? "table" : "key";
 
 	text_quote(value->key, value->key_size, quoted);
 	if (similar)

@@ -48,6 +48,10 @@ struct schema_key {
 int schema_fail(struct schema_reader *reader, struct toml_position at, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* The same of a key that is in the table, at its value. */
+int schema_fail_key(struct schema_reader *reader, const struct toml_node *table, const char *key,
+		    const char *format, ...) __attribute__((format(printf, 4, 5)));
+
 /* Goes on with a key or an element below the path; schema_leave() with what it returned goes back.
  */
 size_t schema_enter_key(struct schema_reader *reader, const char *key);

@@ -52,6 +52,8 @@ const char *toml_found(const struct toml_parser *p, char quoted[static QUOTED_MA
 		return "the end of the file";
 	if (*p->p == '\n' || *p->p == '\r')
 		return "the end of the line";
+	if (*p->p == '"')
+		return "'\"'";
 	while (p->p + size < p->end && ((unsigned char)p->p[size] & 0xc0) == 0x80)
 		size++;
 	return text_quote(p->p, size, quoted);

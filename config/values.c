@@ -161,14 +161,14 @@ int read_ports(struct schema_reader *reader, const struct schema_key *key,
 	return 0;
 }
 
-static int read_direction(struct schema_reader *reader, const char *accepts,
-			  const struct toml_node *value, bool chosen[static DIRECTION_COUNT])
+static int read_direction(struct schema_reader *reader, const struct toml_node *value,
+			  bool chosen[static DIRECTION_COUNT])
 {
 	struct error err;
 	u8 direction;
 	int r;
 
-	r = schema_check_string(reader, accepts, value);
+	r = schema_check_string(reader, "\"in\" or \"out\"", value);
 	if (r < 0)
 		return r;
 	if (direction_parse(value->string.text, &direction, &err) < 0)
@@ -192,7 +192,7 @@ int read_directions(struct schema_reader *reader, const struct schema_key *key,
 	for (size_t i = 0; element; element = element->next, i++) {
 		size_t outer = schema_enter_element(reader, i);
 
-		r = schema_worse(r, read_direction(reader, key->accepts, element, chosen));
+		r = schema_worse(r, read_direction(reader, element, chosen));
 		schema_leave(reader, outer);
 	}
 	if (r < 0)
@@ -240,8 +240,8 @@ static int refuse_duplicates(struct schema_reader *reader, const struct placed_p
 	return r;
 }
 
-static int read_placed(struct schema_reader *reader, const char *accepts,
-		       const struct toml_node *array, struct placed_prefix *placed, size_t *ret_n)
+static int read_placed(struct schema_reader *reader, const struct toml_node *array,
+		       struct placed_prefix *placed, size_t *ret_n)
 {
 	const struct toml_node *value = array->children.first;
 	size_t n = 0;
@@ -249,7 +249,7 @@ static int read_placed(struct schema_reader *reader, const char *accepts,
 
 	for (u32 i = 0; value; value = value->next, i++) {
 		size_t outer = schema_enter_element(reader, i);
-		int one = schema_check_string(reader, accepts, value);
+		int one = schema_check_string(reader, "an address or prefix in quotes", value);
 		struct error err;
 
 		placed[n].index = i;
@@ -266,8 +266,8 @@ static int read_placed(struct schema_reader *reader, const char *accepts,
 	return r;
 }
 
-int read_prefixes(struct schema_reader *reader, const char *accepts, const struct toml_node *array,
-		  struct prefix **ret, size_t *ret_n)
+int read_prefixes(struct schema_reader *reader, const struct toml_node *array, struct prefix **ret,
+		  size_t *ret_n)
 {
 	_cleanup_free_ struct placed_prefix *placed = NULL;
 	struct prefix *prefixes;
@@ -278,7 +278,7 @@ int read_prefixes(struct schema_reader *reader, const char *accepts, const struc
 	placed = calloc(array->children.n + 1, sizeof(*placed));
 	if (!placed)
 		return -ENOMEM;
-	r = read_placed(reader, accepts, array, placed, &n);
+	r = read_placed(reader, array, placed, &n);
 	qsort(placed, n, sizeof(*placed), compare_placed);
 	r = schema_worse(r, refuse_duplicates(reader, placed, n));
 	if (r < 0)

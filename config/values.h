@@ -22,8 +22,8 @@ schema_read_fn read_max_entries; /* u32 */
 schema_read_fn read_ports, read_directions;
 
 /* An array of addresses and prefixes, sorted; the caller frees it. */
-int read_prefixes(struct schema_reader *reader, const char *accepts, const struct toml_node *array,
-		  struct prefix **ret, size_t *ret_n);
+int read_prefixes(struct schema_reader *reader, const struct toml_node *array, struct prefix **ret,
+		  size_t *ret_n);
 
 /* Whether an interface's name is a glob(7). */
 bool is_pattern(const char *name);
