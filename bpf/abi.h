@@ -6,8 +6,9 @@
  * new maps beside them and switches over.
  *
  * Two views. Every rule can be seen in view 0, in view 1, or in both, and packets see the view that
- * fwd_control.view names. A change of many rules is staged in the other view and takes effect by one
- * store to fwd_control.view: over both families, the blacklist, the allowlist and the redirects.
+ * fwd_control.view names. A change of many rules is staged in the other view and takes effect by
+ * one store to fwd_control.view: over both families, the blacklist, the allowlist and the
+ * redirects.
  *
  *   V1  At rest both views hold the same rules.
  *   V2  Only the daemon writes `view`, and only after all that the new view needs is in the maps.
@@ -43,6 +44,7 @@
 #define FWD_MAP_REDIRECTS	  "redirects"
 #define FWD_MAP_REDIRECT_COUNTERS "redirect_counts"
 #define FWD_MAP_COUNTERS	  "counters"
+#define FWD_MAP_INTERFACES	  "interfaces"
 
 enum fwd_hook {
 	FWD_HOOK_XDP,
@@ -136,15 +138,39 @@ struct fwd_target {
 	__u8 reserved[2];
 };
 
-/* Map "redirects", written through mmap. Packets are counted in "redirect_counts", per CPU. */
+/*
+ * Map "redirects", written through mmap. Packets are counted in "redirect_counts", per CPU. Behind
+ * `mac` stands the rule itself, by which a restarted daemon knows it again; the programs do not
+ * look at it.
+ */
 struct fwd_redirect {
 	struct fwd_target target;
 	__u8 mac[6]; /* of the target */
-	__u8 reserved[2];
+	__u8 used;
+	__u8 mode_wanted; /* enum redirect_mode */
+	char interface[16];
+	char target_name[16];
+	__u16 port_first;
+	__u16 port_last;
+	__u8 protocol;	/* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 direction; /* enum direction */
+	__u8 reserved[10];
 };
 
 _Static_assert(sizeof(struct fwd_target) == 8, "one load");
-_Static_assert(sizeof(struct fwd_redirect) == 16, "layout of redirects");
+_Static_assert(sizeof(struct fwd_redirect) == 64, "layout of redirects");
+
+/* Map "interfaces", written through mmap, at slot; the programs do not look at it. */
+struct fwd_interface {
+	__u32 ifindex; /* 0: the slot is free */
+	__u32 flags;
+	char name[16];
+};
+
+/* The daemon added the clsact qdisc, so it takes it away again. */
+#define FWD_INTERFACE_CLSACT (1u << 0)
+
+_Static_assert(sizeof(struct fwd_interface) == 24, "layout of interfaces");
 
 /*
  * The port tables of map "redirect_tables": for an interface and a direction, the redirect of each
@@ -164,12 +190,12 @@ struct fwd_port_line {
 };
 
 /* Position in "redirect_tables"; `hook` is FWD_HOOK_TC_IN or FWD_HOOK_TC_OUT. */
-#define FWD_TABLE_INDEX(view, slot, hook)                                                          \
-	(((view) * FWD_MAX_INTERFACES + (slot)) * 2 + ((hook) - FWD_HOOK_TC_IN))
+#define FWD_TABLE_INDEX(view, slot, hook) \
+	(((view)*FWD_MAX_INTERFACES + (slot)) * 2 + ((hook)-FWD_HOOK_TC_IN))
 #define FWD_TABLES (FWD_VIEWS * FWD_MAX_INTERFACES * 2)
 
 /* Position of a port's line in a table. */
-#define FWD_LINE_INDEX(protocol, port) ((protocol) * FWD_PORT_LINES + (port) / FWD_PORT_LINE)
+#define FWD_LINE_INDEX(protocol, port) ((protocol)*FWD_PORT_LINES + (port) / FWD_PORT_LINE)
 #define FWD_TABLE_LINES		       (FWD_PROTOCOLS * FWD_PORT_LINES)
 
 #endif

@@ -19,26 +19,26 @@ static __always_inline bool fwd_entry_counts(const struct fwd_entry *entry, __u3
 }
 
 /* `steps` is one more than the number of prefix lengths. */
-#define FWD_FIND(name, key_type, steps)                                                            \
-	static __always_inline struct fwd_entry *name(void *trie, void *entries, key_type *key,    \
-						      __u32 view)                                  \
-	{                                                                                          \
-		for (int i = 0; i < (steps); i++) {                                                \
-			const __u32 *index = bpf_map_lookup_elem(trie, key);                       \
-			struct fwd_entry *entry;                                                   \
-                                                                                                   \
-			if (!index)                                                                \
-				return NULL;                                                       \
-			entry = bpf_map_lookup_elem(entries, index);                               \
-			if (!entry)                                                                \
-				return NULL;                                                       \
-			if (fwd_entry_counts(entry, view))                                         \
-				return entry;                                                      \
-			if (!entry->len)                                                           \
-				return NULL;                                                       \
-			key->prefixlen = entry->len - 1;                                           \
-		}                                                                                  \
-		return NULL;                                                                       \
+#define FWD_FIND(name, key_type, steps)                                                         \
+	static __always_inline struct fwd_entry *name(void *trie, void *entries, key_type *key, \
+						      __u32 view)                               \
+	{                                                                                       \
+		for (int i = 0; i < (steps); i++) {                                             \
+			const __u32 *index = bpf_map_lookup_elem(trie, key);                    \
+			struct fwd_entry *entry;                                                \
+                                                                                                \
+			if (!index)                                                             \
+				return NULL;                                                    \
+			entry = bpf_map_lookup_elem(entries, index);                            \
+			if (!entry)                                                             \
+				return NULL;                                                    \
+			if (fwd_entry_counts(entry, view))                                      \
+				return entry;                                                   \
+			if (!entry->len)                                                        \
+				return NULL;                                                    \
+			key->prefixlen = entry->len - 1;                                        \
+		}                                                                               \
+		return NULL;                                                                    \
 	}
 
 FWD_FIND(fwd_find4, struct fwd_key4, 33)

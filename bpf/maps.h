@@ -23,22 +23,22 @@ struct {
 	__type(value, struct fwd_control);
 } control SEC(".maps");
 
-#define FWD_TRIE(name, key_type)                                                                   \
-	struct {                                                                                   \
-		__uint(type, BPF_MAP_TYPE_LPM_TRIE);                                               \
-		__uint(map_flags, BPF_F_NO_PREALLOC);                                              \
-		__uint(max_entries, 1);                                                            \
-		__type(key, key_type);                                                             \
-		__type(value, __u32);                                                              \
+#define FWD_TRIE(name, key_type)                      \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_LPM_TRIE);  \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
+		__uint(max_entries, 1);               \
+		__type(key, key_type);                \
+		__type(value, __u32);                 \
 	} name SEC(".maps")
 
-#define FWD_ENTRIES(name)                                                                          \
-	struct {                                                                                   \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
-		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
-		__uint(max_entries, 1);                                                            \
-		__type(key, __u32);                                                                \
-		__type(value, struct fwd_entry);                                                   \
+#define FWD_ENTRIES(name)                          \
+	struct {                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);  \
+		__uint(map_flags, BPF_F_MMAPABLE); \
+		__uint(max_entries, 1);            \
+		__type(key, __u32);                \
+		__type(value, struct fwd_entry);   \
 	} name SEC(".maps")
 
 FWD_TRIE(block4, struct fwd_key4);
@@ -86,9 +86,17 @@ struct {
 	__type(value, struct fwd_counters);
 } counters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FWD_MAX_INTERFACES);
+	__type(key, __u32);
+	__type(value, struct fwd_interface);
+} interfaces SEC(".maps");
+
 /* Constants of one interface; the daemon sets them before it loads the interface's programs. */
-const volatile __u32 fwd_slot;	 /* its place in `counters` and `redirect_tables` */
-const volatile bool fwd_has_l2;	 /* packets begin with an Ethernet header */
+const volatile __u32 fwd_slot;	/* its place in `counters` and `redirect_tables` */
+const volatile bool fwd_has_l2; /* packets begin with an Ethernet header */
 
 static __always_inline void fwd_count(enum fwd_hook hook, enum fwd_verdict verdict, __u64 bytes)
 {

@@ -124,25 +124,26 @@ static int read_whole(int fd, char *text, size_t size, size_t *ret_size)
 
 int address_list_read(int fd, const char *name, struct address_list *ret, struct error *err)
 {
+	const char *shown = name ? name : "the list";
 	_cleanup_free_ char *text = NULL;
 	struct stat st;
 	size_t size = 0;
 	int r;
 
 	if (fstat(fd, &st) < 0)
-		return error_set(err, -errno, "cannot read %s: %s", name, error_name(errno));
+		return error_set(err, -errno, "cannot read %s: %s", shown, error_name(errno));
 	if (!S_ISREG(st.st_mode))
-		return error_set(err, -EINVAL, "cannot read %s: it is %s, not a regular file", name,
-				 S_ISDIR(st.st_mode) ? "a directory" : "a device or pipe");
+		return error_set(err, -EINVAL, "cannot read %s: it is %s, not a regular file",
+				 shown, S_ISDIR(st.st_mode) ? "a directory" : "a device or pipe");
 	if (st.st_size > ADDRESS_LIST_MAX_BYTES)
 		return error_set(err, -EFBIG, "%s is too large: %lld bytes, the largest list is %u",
-				 name, (long long)st.st_size, ADDRESS_LIST_MAX_BYTES);
+				 shown, (long long)st.st_size, ADDRESS_LIST_MAX_BYTES);
 	text = malloc((size_t)st.st_size + 1);
 	if (!text)
 		return error_no_memory(err);
 	r = read_whole(fd, text, (size_t)st.st_size, &size);
 	if (r < 0)
-		return error_set(err, r, "cannot read %s: %s", name, error_name(r));
+		return error_set(err, r, "cannot read %s: %s", shown, error_name(r));
 	return parse(text, size, name, ret, err);
 }
 

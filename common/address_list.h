@@ -31,5 +31,5 @@ int address_list_parse(const char *text, size_t size, struct address_list *ret, 
  */
 int address_list_load(const char *path, struct address_list *ret, struct error *err);
 
-/* The same of an open file; `name` is for errors. */
+/* The same of an open file; `name` is for errors, NULL: they say "line 17: ...". */
 int address_list_read(int fd, const char *name, struct address_list *ret, struct error *err);

@@ -18,12 +18,12 @@
 
 #define _cleanup_(f) __attribute__((cleanup(f)))
 
-#define DEFINE_CLEANUP(type, function)                                                             \
-	static inline void function##p(type *p)                                                    \
-	{                                                                                          \
-		if (*p)                                                                            \
-			function(*p);                                                              \
-	}                                                                                          \
+#define DEFINE_CLEANUP(type, function)          \
+	static inline void function##p(type *p) \
+	{                                       \
+		if (*p)                         \
+			function(*p);           \
+	}                                       \
 	struct cleanup_needs_a_semicolon
 
 static inline void freep(void *p)
@@ -39,15 +39,15 @@ static inline void closep(int *fd)
 
 DEFINE_CLEANUP(FILE *, fclose);
 
-#define _cleanup_free_   _cleanup_(freep)
-#define _cleanup_close_  _cleanup_(closep)
+#define _cleanup_free_	 _cleanup_(freep)
+#define _cleanup_close_	 _cleanup_(closep)
 #define _cleanup_fclose_ _cleanup_(fclosep)
 
-#define take_pointer(p)                                                                            \
-	({                                                                                         \
-		__typeof__(*(p)) taken_ = *(p);                                                    \
-		*(p) = NULL;                                                                       \
-		taken_;                                                                            \
+#define take_pointer(p)                         \
+	({                                      \
+		__typeof__(*(p)) taken_ = *(p); \
+		*(p) = NULL;                    \
+		taken_;                         \
 	})
 
 static inline int take_fd(int *fd)

@@ -718,10 +718,30 @@ int command_from_request(const json_t *request, const struct command **ret, stru
 	return 0;
 }
 
+int request_decode(const char *line, size_t size, json_t **ret_request,
+		   const struct command **ret_command, struct error *err)
+{
+	json_error_t why;
+	json_t *request = json_loadb(line, size, JSON_REJECT_DUPLICATES, &why);
+	int r;
+
+	if (!request)
+		return error_set(err, -EBADMSG, "the request is not JSON: %s (byte %d)", why.text,
+				 why.position);
+	r = command_from_request(request, ret_command, err);
+	if (r < 0) {
+		json_decref(request);
+		return r;
+	}
+	*ret_request = request;
+	return 0;
+}
+
 const char *error_code_name(int code)
 {
 	switch (code) {
 	case -EINVAL:
+	case -EBADMSG:
 		return ERROR_CODE_INVALID;
 	case -ENOENT:
 		return ERROR_CODE_NOT_FOUND;

@@ -116,6 +116,13 @@ int command_from_argv(int argc, char *const argv[], struct invocation *ret, stru
  */
 int command_from_request(const json_t *request, const struct command **ret, struct error *err);
 
+/*
+ * The same from a line of `size` bytes, without its newline. The caller owns *ret_request, which is
+ * set on success only.
+ */
+int request_decode(const char *line, size_t size, json_t **ret_request,
+		   const struct command **ret_command, struct error *err);
+
 /* The position in commands[]. */
 enum command_id command_index(const struct command *command);
 

@@ -15,11 +15,11 @@
 #define SOCKET_DEFAULT_PATH "/run/fwd/fwd.sock"
 
 /* Every bound of the control socket. */
-#define REQUEST_MAX_BYTES   (64u << 10) /* a request's line, newline and all */
-#define REPLY_MAX_BYTES	    (1u << 20)	/* an answer's line, newline and all */
-#define CLIENTS_MAX	    1024	/* connections at once */
-#define REQUEST_TIMEOUT_S   30		/* from connecting, or the last answer, to a whole request */
-#define REPLY_TIMEOUT_S	    30		/* without the client taking a byte of an answer */
+#define REQUEST_MAX_BYTES (64u << 10) /* a request's line, newline and all */
+#define REPLY_MAX_BYTES	  (1u << 20)  /* an answer's line, newline and all */
+#define CLIENTS_MAX	  1024	      /* connections at once */
+#define REQUEST_TIMEOUT_S 30	      /* from connecting, or the last answer, to a whole request */
+#define REPLY_TIMEOUT_S	  30	      /* without the client taking a byte of an answer */
 /*
  * How long fwctl waits for the daemon to take or answer something. Far longer than the largest list
  * takes; a daemon that hangs is ended by its watchdog, which ends the wait too.
@@ -33,7 +33,7 @@
 #define ERROR_CODE_CONFLICT	 "conflict"	 /* it contradicts what is there */
 #define ERROR_CODE_NOT_PERMITTED "not-permitted" /* the caller may not; fwctl exits with 4 */
 #define ERROR_CODE_BUSY		 "busy"		 /* too many connections */
-#define ERROR_CODE_FAILED	 "failed"	 /* the kernel or the disk refused; see the message */
+#define ERROR_CODE_FAILED	 "failed" /* the kernel or the disk refused; see the message */
 
 /* Name of the errno's code, for the daemon's answers. */
 const char *error_code_name(int code);

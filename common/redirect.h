@@ -24,7 +24,8 @@ enum redirect_mode {
 	REDIRECT_MODE_COUNT,
 };
 
-/* `protocol` is IPPROTO_TCP or IPPROTO_UDP; ports are in host order, `first` to `last` inclusive. */
+/* `protocol` is IPPROTO_TCP or IPPROTO_UDP; ports are in host order, `first` to `last` inclusive.
+ */
 struct redirect {
 	char interface[IFNAMSIZ]; /* empty: every configured interface */
 	u8 direction;		  /* enum direction */
@@ -67,7 +68,8 @@ const char *protocol_name(u8 protocol);
  */
 bool redirect_overlaps(const struct redirect *a, const struct redirect *b);
 
-/* True if they have the same ports, protocol, direction and interface: what `redirect del` names. */
+/* True if they have the same ports, protocol, direction and interface: what `redirect del` names.
+ */
 bool redirect_same_match(const struct redirect *a, const struct redirect *b);
 
 /* Order of lists: interface, direction, protocol, first port. */

@@ -1,0 +1,532 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "control.h"
+
+#include "clock.h"
+#include "log.h"
+#include "protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+/* What is read from a connection a turn. */
+#define READ_BYTES 16384
+/* Descriptors in one message; more than one is one too many, and is closed. */
+#define FDS_MAX 16
+/* Groups of a peer; NGROUPS_MAX in linux/limits.h. */
+#define GROUPS_MAX 65536
+
+#define US_PER_S 1000000ull
+
+_Static_assert(REQUEST_MAX_BYTES == 65536, "an error's text names it");
+
+struct connection {
+	struct control *control;
+	struct connection *next, **link;
+	struct peer peer;
+	int fd;
+	int list_fd; /* came with the request that is being read */
+	sd_event_source *io, *deadline;
+
+	char *in; /* REQUEST_MAX_BYTES */
+	size_t in_used;
+	char *out;
+	size_t out_size, out_sent;
+	struct listing *listing;
+	bool closing; /* once `out` is sent */
+	bool ended;   /* the peer sends no more */
+};
+
+struct control {
+	sd_event *event;
+	struct control_handler handler;
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	gid_t group;
+	int fd;
+	int spare_fd; /* given up to refuse a connection when there are no descriptors left */
+	ino_t inode;
+	sd_event_source *accept;
+	struct connection *connections;
+	size_t n;
+};
+
+json_t *control_error(int code, const char *message)
+{
+	return json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "code", error_code_name(code),
+			 "message", message);
+}
+
+/* ---- connections ---- */
+
+static void connection_free(struct connection *c)
+{
+	if (c->link) {
+		*c->link = c->next;
+		if (c->next)
+			c->next->link = c->link;
+		c->control->n--;
+	}
+	sd_event_source_disable_unref(c->io);
+	sd_event_source_disable_unref(c->deadline);
+	if (c->listing)
+		c->control->handler.end(c->listing);
+	closep(&c->list_fd);
+	closep(&c->fd);
+	free(c->in);
+	free(c->out);
+	free(c);
+}
+
+static int queue(struct connection *c, json_t *object)
+{
+	char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	size_t size;
+
+	json_decref(object);
+	if (!line)
+		return -ENOMEM;
+	size = strlen(line);
+	if (size + 1 > REPLY_MAX_BYTES) {
+		free(line);
+		return -EMSGSIZE;
+	}
+	line[size] = '\n'; /* in the place of the NUL */
+	free(c->out);
+	c->out = line;
+	c->out_size = size + 1;
+	c->out_sent = 0;
+	return 0;
+}
+
+/* Answers with an error and closes. */
+static int refuse(struct connection *c, int code, const char *message)
+{
+	c->closing = true;
+	return queue(c, control_error(code, message));
+}
+
+static int handle_line(struct connection *c, const char *line, size_t size)
+{
+	const struct control_handler *handler = &c->control->handler;
+	_cleanup_close_ int list_fd = take_fd(&c->list_fd);
+	const struct command *command;
+	struct answer answer = {0};
+	json_t *request = NULL;
+	struct error err;
+	int r = request_decode(line, size, &request, &command, &err);
+
+	if (r == -EBADMSG)
+		return refuse(c, r, err.text);
+	if (r < 0)
+		return queue(c, control_error(r, err.text));
+	handler->run(handler->data, &c->peer, command, request, list_fd, &answer);
+	json_decref(request);
+	c->listing = answer.listing;
+	return queue(c, answer.object);
+}
+
+/* True if a whole line is there. */
+static char *find_line(const struct connection *c)
+{
+	return memchr(c->in, '\n', c->in_used);
+}
+
+/* One step: the next line of a listing, or the next request (C1). */
+static int take_turn(struct connection *c)
+{
+	char *newline;
+	bool more = false;
+	int r;
+
+	if (c->listing) {
+		json_t *line =
+			c->control->handler.next(c->control->handler.data, c->listing, &more);
+
+		if (!more) {
+			c->control->handler.end(c->listing);
+			c->listing = NULL;
+		}
+		return queue(c, line);
+	}
+	newline = find_line(c);
+	if (newline) {
+		size_t size = (size_t)(newline - c->in);
+
+		r = handle_line(c, c->in, size);
+		c->in_used -= size + 1;
+		memmove(c->in, newline + 1, c->in_used);
+		return r;
+	}
+	if (c->in_used == REQUEST_MAX_BYTES)
+		return refuse(c, -EINVAL, "the request is longer than 65536 bytes");
+	if (c->ended && c->in_used) {
+		c->in_used = 0;
+		return refuse(c, -EINVAL, "the request ends without a newline");
+	}
+	return c->ended ? -ECONNRESET : 0;
+}
+
+static int receive(struct connection *c)
+{
+	union {
+		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	size_t room = REQUEST_MAX_BYTES - c->in_used;
+	struct iovec iov = {.iov_base = c->in + c->in_used,
+			    .iov_len = room < READ_BYTES ? room : READ_BYTES};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t n = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	int r = 0;
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	for (struct cmsghdr *header = CMSG_FIRSTHDR(&msg); header;
+	     header = CMSG_NXTHDR(&msg, header)) {
+		size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
+			if (c->list_fd < 0) {
+				c->list_fd = fd;
+			} else {
+				close(fd);
+				r = -EPROTO;
+			}
+		}
+	}
+	if (!n)
+		c->ended = true;
+	c->in_used += (size_t)n;
+	return r;
+}
+
+static int flush(struct connection *c, bool *ret_progress)
+{
+	while (c->out_sent < c->out_size) {
+		ssize_t n = send(c->fd, c->out + c->out_sent, c->out_size - c->out_sent,
+				 MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? 0 : -errno;
+		c->out_sent += (size_t)n;
+		*ret_progress = true;
+	}
+	free(c->out);
+	c->out = NULL;
+	c->out_size = c->out_sent = 0;
+	return 0;
+}
+
+static int set_deadline(struct connection *c, u64 s)
+{
+	u64 now_us;
+
+	sd_event_now(c->control->event, CLOCK_MONOTONIC, &now_us);
+	return sd_event_source_set_time(c->deadline, now_us + s * US_PER_S);
+}
+
+static void update_events(struct connection *c)
+{
+	bool work = c->listing || find_line(c) || c->ended || c->in_used == REQUEST_MAX_BYTES;
+	u32 events = 0;
+
+	/* Not reading while there is work or an answer to be taken bounds what a peer can queue. */
+	if (!work && !c->out && !c->closing)
+		events |= EPOLLIN;
+	if (c->out || work)
+		events |= EPOLLOUT;
+	sd_event_source_set_io_events(c->io, events);
+}
+
+static int on_io(sd_event_source *source, int fd, u32 revents, void *data)
+{
+	struct connection *c = data;
+	bool progress = false;
+	int r = 0;
+
+	if (revents & EPOLLIN)
+		r = receive(c);
+	if (!r && !c->out)
+		r = take_turn(c);
+	if (!r && c->out)
+		r = flush(c, &progress);
+	if (r < 0 || (c->closing && !c->out) || (revents & (EPOLLHUP | EPOLLERR) && !c->in_used)) {
+		connection_free(c);
+		return 0;
+	}
+	if (progress)
+		set_deadline(c, c->out || c->listing ? REPLY_TIMEOUT_S : REQUEST_TIMEOUT_S);
+	update_events(c);
+	return 0;
+}
+
+static int on_deadline(sd_event_source *source, u64 us, void *data)
+{
+	connection_free(data);
+	return 0;
+}
+
+static int add_connection(struct control *control, int fd, const struct peer *peer)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+	u64 now_us;
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	*c = (struct connection){.control = control, .fd = fd, .list_fd = -1, .peer = *peer};
+	c->in = malloc(REQUEST_MAX_BYTES);
+	r = c->in ? sd_event_add_io(control->event, &c->io, fd, EPOLLIN, on_io, c) : -ENOMEM;
+	if (r >= 0) {
+		sd_event_now(control->event, CLOCK_MONOTONIC, &now_us);
+		r = sd_event_add_time(control->event, &c->deadline, CLOCK_MONOTONIC,
+				      now_us + REQUEST_TIMEOUT_S * US_PER_S, 0, on_deadline, c);
+	}
+	if (r < 0) {
+		c->fd = -1; /* the caller's */
+		connection_free(c);
+		return r;
+	}
+	c->next = control->connections;
+	c->link = &control->connections;
+	if (c->next)
+		c->next->link = &c->next;
+	control->connections = c;
+	control->n++;
+	return 0;
+}
+
+/* ---- who may ---- */
+
+static bool in_group(int fd, gid_t primary, gid_t group)
+{
+	_cleanup_free_ gid_t *groups = NULL;
+	socklen_t size = 256 * sizeof(*groups);
+
+	if (group == 0 || primary == group)
+		return primary == group;
+	groups = malloc(size);
+	if (groups && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0 &&
+	    errno == ERANGE && size <= GROUPS_MAX * sizeof(*groups)) {
+		gid_t *more = realloc(groups, size);
+
+		if (!more)
+			return false;
+		groups = more;
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+			return false;
+	}
+	for (size_t i = 0; groups && i < size / sizeof(*groups); i++)
+		if (groups[i] == group)
+			return true;
+	return false;
+}
+
+static bool may_connect(const struct control *control, int fd, struct peer *ret)
+{
+	struct ucred cred;
+	socklen_t size = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
+		return false;
+	*ret = (struct peer){.uid = cred.uid, .pid = cred.pid};
+	if (cred.uid == 0)
+		return true;
+	if (in_group(fd, cred.gid, control->group))
+		return true;
+	log_warning("refused uid %u (pid %d): not root, and not in the socket's group", cred.uid,
+		    cred.pid);
+	return false;
+}
+
+/* One line without waiting: a peer that does not read it misses it. */
+static void send_refusal(int fd, int code, const char *message)
+{
+	json_t *object = control_error(code, message);
+	_cleanup_free_ char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
+
+	json_decref(object);
+	if (!line)
+		return;
+	line[strlen(line)] = '\n';
+	send(fd, line, strcspn(line, "\n") + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* No descriptors left: without this the listening socket would stay ready for ever. */
+static void refuse_with_spare(struct control *control)
+{
+	int fd;
+
+	closep(&control->spare_fd);
+	fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0) {
+		send_refusal(fd, -EBUSY, "too many open files; try again");
+		close(fd);
+	}
+	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static int on_accept(sd_event_source *source, int listen_fd, u32 revents, void *data)
+{
+	struct control *control = data;
+	_cleanup_close_ int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct peer peer;
+
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE)
+			refuse_with_spare(control);
+		return 0;
+	}
+	if (control->n >= CLIENTS_MAX) {
+		send_refusal(fd, -EBUSY, "too many connections; try again");
+		return 0;
+	}
+	if (!may_connect(control, fd, &peer)) {
+		send_refusal(fd, -EACCES,
+			     "not permitted: be root or a member of the socket's group");
+		return 0;
+	}
+	if (add_connection(control, fd, &peer) >= 0)
+		take_fd(&fd);
+	return 0;
+}
+
+/* ---- listening ---- */
+
+/* -EADDRINUSE if somebody answers; a socket that nobody serves is removed. */
+static int clear_path(const struct sockaddr_un *addr, struct error *err)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (lstat(addr->sun_path, &st) < 0)
+		return errno == ENOENT ? 0
+				       : error_set(err, -errno, "cannot see %s: %s", addr->sun_path,
+						   error_name(errno));
+	if (!S_ISSOCK(st.st_mode))
+		return error_set(err, -EEXIST, "%s is there and is not a socket", addr->sun_path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return error_set(err, -errno, "cannot make a socket: %s", error_name(errno));
+	if (!connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) || errno == EAGAIN)
+		return error_set(err, -EADDRINUSE,
+				 "another fwd serves %s; stop it, or give this one a socket of its "
+				 "own",
+				 addr->sun_path);
+	if (unlink(addr->sun_path) < 0 && errno != ENOENT)
+		return error_set(err, -errno, "cannot remove the old socket %s: %s", addr->sun_path,
+				 error_name(errno));
+	return 0;
+}
+
+static void make_parent(const char *path)
+{
+	char parent[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	char *slash;
+
+	snprintf(parent, sizeof(parent), "%s", path);
+	slash = strrchr(parent, '/');
+	if (slash && slash != parent) {
+		*slash = '\0';
+		mkdir(parent, 0755); /* bind() says if it did not help */
+	}
+}
+
+static int listen_at(struct control *control, const char *path, struct error *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	mode_t old_mask;
+	struct stat st;
+	int r;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return error_set(err, -ENAMETOOLONG, "socket path \"%s\" is longer than %zu bytes",
+				 path, sizeof(addr.sun_path) - 1);
+	strcpy(addr.sun_path, path);
+	make_parent(path);
+	r = clear_path(&addr, err);
+	if (r < 0)
+		return r;
+	control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (control->fd < 0)
+		return error_set(err, -errno, "cannot make a socket: %s", error_name(errno));
+	/* Nobody gets in before owner and mode are right. */
+	old_mask = umask(0777);
+	r = bind(control->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(old_mask);
+	if (r < 0)
+		return error_set(err, r, "cannot make the socket %s: %s", path, error_name(r));
+	strcpy(control->path, path);
+	if (chown(path, 0, control->group) < 0 || chmod(path, control->group ? 0660 : 0600) < 0 ||
+	    stat(path, &st) < 0 || listen(control->fd, 128) < 0)
+		return error_set(err, -errno, "cannot set up the socket %s: %s", path,
+				 error_name(errno));
+	control->inode = st.st_ino;
+	return 0;
+}
+
+int control_open(sd_event *event, const char *path, const char *group,
+		 const struct control_handler *handler, struct control **ret, bool *ret_no_group,
+		 struct error *err)
+{
+	_cleanup_(control_closep) struct control *control = calloc(1, sizeof(*control));
+	const struct group *entry = getgrnam(group);
+	int r;
+
+	if (!control)
+		return error_no_memory(err);
+	control->fd = -1;
+	control->event = sd_event_ref(event);
+	control->handler = *handler;
+	control->group = entry ? entry->gr_gid : 0;
+	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	r = listen_at(control, path, err);
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(event, &control->accept, control->fd, EPOLLIN, on_accept, control);
+	if (r < 0)
+		return error_set(err, r, "cannot watch the socket: %s", error_name(r));
+	*ret_no_group = !entry;
+	*ret = take_pointer(&control);
+	return 0;
+}
+
+void control_close(struct control *control)
+{
+	struct stat st;
+
+	if (!control)
+		return;
+	while (control->connections)
+		connection_free(control->connections);
+	sd_event_source_disable_unref(control->accept);
+	sd_event_unref(control->event);
+	/* Only our own: another daemon may have taken the path. */
+	if (control->path[0] && !lstat(control->path, &st) && st.st_ino == control->inode)
+		unlink(control->path);
+	closep(&control->fd);
+	closep(&control->spare_fd);
+	free(control);
+}
+
+size_t control_clients(const struct control *control)
+{
+	return control->n;
+}

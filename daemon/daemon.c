@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "daemon.h"
+
+#include "clock.h"
+#include "commands.h"
+#include "grace.h"
+#include "log.h"
+#include "preflight.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+
+/* Connections, and per interface some maps and programs, each a descriptor. */
+#define FILES_WANTED 8192
+
+#define NS_PER_US 1000
+
+/* ---- events ---- */
+
+static int on_settle(sd_event_source *source, void *data)
+{
+	struct daemon *daemon = data;
+
+	interfaces_settle(daemon->interfaces);
+	return 0;
+}
+
+/* Many changes come together; they are looked at once. */
+static void on_link_change(void *data)
+{
+	struct daemon *daemon = data;
+
+	if (daemon->settle_source)
+		sd_event_source_set_enabled(daemon->settle_source, SD_EVENT_ONESHOT);
+}
+
+static int on_links(sd_event_source *source, int fd, u32 revents, void *data)
+{
+	struct daemon *daemon = data;
+	struct error err;
+
+	if (links_process(daemon->links, &err) < 0)
+		log_warning("%s", err.text);
+	return 0;
+}
+
+static void arm_expiry(struct daemon *daemon, u64 next_ns)
+{
+	sd_event_source_set_time(daemon->expiry_source, next_ns / NS_PER_US + 1);
+	sd_event_source_set_enabled(daemon->expiry_source,
+				    next_ns ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+static int on_expiry(sd_event_source *source, u64 us, void *data)
+{
+	struct daemon *daemon = data;
+
+	arm_expiry(daemon, rules_expire(daemon->rules));
+	return 0;
+}
+
+void daemon_rules_changed(struct daemon *daemon)
+{
+	arm_expiry(daemon, rules_expire(daemon->rules));
+}
+
+/* ---- reload ---- */
+
+json_t *daemon_config_errors(const char *file, const struct config_errors *errors)
+{
+	json_t *texts = json_array();
+
+	for (size_t i = 0; texts && i < errors->n; i++) {
+		_cleanup_free_ char *text = config_error_text(file, &errors->items[i]);
+
+		json_array_append_new(texts, text ? json_string(text) : json_null());
+	}
+	return texts;
+}
+
+static int check_fixed(const struct config *old, const struct config *new, struct error *err)
+{
+	const struct {
+		const char *name, *old, *new;
+	} fixed[] = {
+		{"socket", old->daemon.socket, new->daemon.socket},
+		{"group", old->daemon.group, new->daemon.group},
+		{"state_dir", old->daemon.state_dir, new->daemon.state_dir},
+		{"pin_dir", old->daemon.pin_dir, new->daemon.pin_dir},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		if (strcmp(fixed[i].old, fixed[i].new) != 0)
+			return error_set(
+				err, -EINVAL,
+				"daemon.%s cannot change from \"%s\" to \"%s\" in a reload: "
+				"restart fwd",
+				fixed[i].name, fixed[i].old, fixed[i].new);
+	return 0;
+}
+
+static int load_and_switch(struct daemon *daemon, struct rules_count *ret, json_t **ret_errors,
+			   struct error *err)
+{
+	_cleanup_(config_freep) struct config *config = NULL;
+	struct config_errors errors = {0};
+	int r = config_load(daemon->config_file, &config, &errors);
+
+	if (r < 0) {
+		*ret_errors = daemon_config_errors(daemon->config_file, &errors);
+		r = error_set(err, -EINVAL, "%s has %zu error%s; nothing was changed",
+			      daemon->config_file, errors.n, errors.n == 1 ? "" : "s");
+		config_errors_clear(&errors);
+		return r;
+	}
+	r = check_fixed(rules_config(daemon->rules), config, err);
+	if (!r)
+		r = rules_reload(daemon->rules, config, ret, err);
+	if (r < 0)
+		return r;
+	log_set_level(config->daemon.log_level);
+	take_pointer(&config);
+	return 0;
+}
+
+int daemon_reload(struct daemon *daemon, struct rules_count *ret, json_t **ret_errors,
+		  struct error *err)
+{
+	u64 now_us = clock_ns(CLOCK_MONOTONIC) / NS_PER_US;
+	int r;
+
+	/* systemd's protocol for a service that reloads; sd_notify(3). */
+	sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_us);
+	r = load_and_switch(daemon, ret, ret_errors, err);
+	sd_notify(false, "READY=1");
+	if (r < 0) {
+		log_error("reload failed, the old configuration stays in force: %s", err->text);
+		return r;
+	}
+	daemon->config_loaded_s = wall_s();
+	log_notice("reloaded %s: %zu entries more are blocked, %zu fewer", daemon->config_file,
+		   ret->added, ret->removed);
+	return 0;
+}
+
+static int on_sighup(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
+{
+	struct daemon *daemon = data;
+	struct rules_count count;
+	json_t *errors = NULL;
+	struct error err;
+	const json_t *text;
+	size_t i;
+
+	if (daemon_reload(daemon, &count, &errors, &err) < 0 && errors)
+		json_array_foreach (errors, i, text)
+			log_error("%s", json_string_value(text));
+	json_decref(errors);
+	daemon_rules_changed(daemon);
+	return 0;
+}
+
+/* ---- start ---- */
+
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_WANTED)
+		return;
+	limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int open_event_loop(struct daemon *daemon, struct error *err)
+{
+	sigset_t signals;
+	int r;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r = sd_event_default(&daemon->event);
+	if (r >= 0)
+		r = sd_event_add_signal(daemon->event, NULL, SIGTERM, NULL, NULL);
+	if (r >= 0)
+		r = sd_event_add_signal(daemon->event, NULL, SIGINT, NULL, NULL);
+	if (r >= 0)
+		r = sd_event_set_watchdog(daemon->event, true);
+	return r < 0 ? error_set(err, r, "cannot make the event loop: %s", error_name(r)) : 0;
+}
+
+/* Watched from the moment that the rules are there to answer for. */
+static int add_sources(struct daemon *daemon, struct error *err)
+{
+	int r = sd_event_add_io(daemon->event, &daemon->links_source, links_fd(daemon->links),
+				EPOLLIN, on_links, daemon);
+
+	if (r >= 0)
+		r = sd_event_add_defer(daemon->event, &daemon->settle_source, on_settle, daemon);
+	if (r >= 0)
+		r = sd_event_add_time(daemon->event, &daemon->expiry_source, CLOCK_BOOTTIME, 0, 0,
+				      on_expiry, daemon);
+	if (r >= 0)
+		r = sd_event_add_signal(daemon->event, NULL, SIGHUP, on_sighup, daemon);
+	return r < 0 ? error_set(err, r, "cannot watch events: %s", error_name(r)) : 0;
+}
+
+static int open_control(struct daemon *daemon, const struct config *config, struct error *err)
+{
+	const struct control_handler handler = {
+		.run = commands_run,
+		.next = commands_next,
+		.end = commands_end,
+		.data = daemon,
+	};
+	bool no_group = false;
+	int r = control_open(daemon->event, config->daemon.socket, config->daemon.group, &handler,
+			     &daemon->control, &no_group, err);
+
+	if (!r && no_group)
+		log_warning("there is no group \"%s\": only root may use the control socket; make "
+			    "the group (groupadd --system %s) and restart, or set daemon.group",
+			    config->daemon.group, config->daemon.group);
+	return r;
+}
+
+int daemon_start(struct daemon *daemon, struct config *config, struct error *err)
+{
+	_cleanup_(config_freep) struct config *owned = config;
+	int r;
+
+	daemon->started_s = daemon->config_loaded_s = wall_s();
+	daemon->started_ns = boot_ns();
+	raise_limits();
+	r = preflight_check(config->daemon.pin_dir, err);
+	if (!r)
+		r = open_event_loop(daemon, err);
+	if (!r)
+		r = store_open(config->daemon.state_dir, &daemon->store, err);
+	/* Before anything in the kernel changes: it tells whether another fwd is at work. */
+	if (!r)
+		r = open_control(daemon, config, err);
+	if (!r)
+		r = grace_open(err);
+	if (!r)
+		r = links_open(on_link_change, daemon, &daemon->links, err);
+	if (!r)
+		r = tc_open(&daemon->tc, err);
+	if (!r)
+		r = interfaces_open(daemon->links, daemon->tc, &daemon->interfaces, err);
+	if (!r)
+		r = rules_open(config, daemon->store, daemon->interfaces, &daemon->rules, err);
+	if (r < 0)
+		return r;
+	take_pointer(&owned);
+	return add_sources(daemon, err);
+}
+
+int daemon_run(struct daemon *daemon, struct error *err)
+{
+	const struct policy *policy = rules_policy(daemon->rules);
+	int r;
+
+	log_notice("fwd %s: ready, %u entries blocked, %zu redirects%s", FWD_VERSION,
+		   prefix_map_size(datapath_block(rules_datapath(daemon->rules))),
+		   policy->n_redirects, rules_adopted(daemon->rules) ? ", pins adopted" : "");
+	sd_notify(false, "READY=1");
+	r = sd_event_loop(daemon->event);
+	sd_notify(false, "STOPPING=1");
+	return r < 0 ? error_set(err, r, "the event loop failed: %s", error_name(r)) : 0;
+}
+
+static void detach(struct daemon *daemon)
+{
+	_cleanup_free_ char *pin_dir = strdup(rules_config(daemon->rules)->daemon.pin_dir);
+	struct error err;
+
+	interfaces_detach_all(daemon->interfaces);
+	if (!pin_dir || datapath_remove_pins(pin_dir, &err) < 0)
+		log_error("%s", pin_dir ? err.text : "out of memory");
+	log_notice("detached: packets are no longer filtered");
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+	if (daemon->rules && rules_config(daemon->rules)->daemon.on_stop == ON_STOP_DETACH)
+		detach(daemon);
+	else if (daemon->rules)
+		log_notice("stopped; the kernel goes on filtering");
+	sd_event_source_disable_unref(daemon->links_source);
+	sd_event_source_disable_unref(daemon->settle_source);
+	sd_event_source_disable_unref(daemon->expiry_source);
+	control_close(daemon->control);
+	rules_close(daemon->rules);
+	interfaces_close(daemon->interfaces);
+	tc_close(daemon->tc);
+	links_close(daemon->links);
+	store_close(daemon->store);
+	grace_close();
+	sd_event_unref(daemon->event);
+}

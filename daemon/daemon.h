@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The parts of a running daemon, and what is done with the whole. */
+#pragma once
+
+#include "control.h"
+#include "interfaces.h"
+#include "links.h"
+#include "rules.h"
+#include "store.h"
+#include "tc.h"
+
+#include <systemd/sd-event.h>
+
+struct daemon {
+	const char *config_file;
+	sd_event *event;
+	struct store *store;
+	struct links *links;
+	struct tc *tc;
+	struct interfaces *interfaces;
+	struct rules *rules;
+	struct control *control;
+	sd_event_source *links_source, *expiry_source, *settle_source;
+	s64 started_s, config_loaded_s;
+	u64 started_ns; /* CLOCK_BOOTTIME */
+};
+
+/*
+ * Starts everything, in order; with the return of 0 packets are filtered and requests are taken.
+ * `config` becomes the daemon's, on success or failure.
+ */
+int daemon_start(struct daemon *daemon, struct config *config, struct error *err);
+
+/* Until SIGTERM or SIGINT. */
+int daemon_run(struct daemon *daemon, struct error *err);
+
+/* Stops everything, in the opposite order; with on_stop = "detach" packets are no longer filtered.
+ */
+void daemon_stop(struct daemon *daemon);
+
+/* The texts of all that is wrong with a configuration; the caller owns the array. */
+json_t *daemon_config_errors(const char *file, const struct config_errors *errors);
+
+/*
+ * Reads the configuration again and puts it in force. On failure everything is as it was, and
+ * *ret_errors, where it is the file that is at fault, has all its errors.
+ */
+int daemon_reload(struct daemon *daemon, struct rules_count *ret, json_t **ret_errors,
+		  struct error *err);
+
+/* Has the timer for ends of rules look again: after every change of rules. */
+void daemon_rules_changed(struct daemon *daemon);

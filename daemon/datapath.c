@@ -1,0 +1,658 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "datapath.h"
+
+#include "grace.h"
+#include "tc.skel.h"
+#include "xdp.skel.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <ftw.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+enum map_id {
+	MAP_CONTROL,
+	MAP_BLOCK4,
+	MAP_BLOCK6,
+	MAP_BLOCK_ENTRIES,
+	MAP_ALLOW4,
+	MAP_ALLOW6,
+	MAP_ALLOW_ENTRIES,
+	MAP_REDIRECT_TABLES,
+	MAP_REDIRECTS,
+	MAP_REDIRECT_COUNTERS,
+	MAP_COUNTERS,
+	MAP_INTERFACES,
+	MAPS,
+};
+
+static const char *const map_names[] = {
+	[MAP_CONTROL] = FWD_MAP_CONTROL,
+	[MAP_BLOCK4] = FWD_MAP_BLOCK4,
+	[MAP_BLOCK6] = FWD_MAP_BLOCK6,
+	[MAP_BLOCK_ENTRIES] = FWD_MAP_BLOCK_ENTRIES,
+	[MAP_ALLOW4] = FWD_MAP_ALLOW4,
+	[MAP_ALLOW6] = FWD_MAP_ALLOW6,
+	[MAP_ALLOW_ENTRIES] = FWD_MAP_ALLOW_ENTRIES,
+	[MAP_REDIRECT_TABLES] = FWD_MAP_REDIRECT_TABLES,
+	[MAP_REDIRECTS] = FWD_MAP_REDIRECTS,
+	[MAP_REDIRECT_COUNTERS] = FWD_MAP_REDIRECT_COUNTERS,
+	[MAP_COUNTERS] = FWD_MAP_COUNTERS,
+	[MAP_INTERFACES] = FWD_MAP_INTERFACES,
+};
+_Static_assert(ARRAY_SIZE(map_names) == MAPS, "a name for each map");
+
+static const char *const hook_names[] = {
+	[FWD_HOOK_XDP] = "xdp",
+	[FWD_HOOK_TC_IN] = "tc_in",
+	[FWD_HOOK_TC_OUT] = "tc_out",
+};
+_Static_assert(ARRAY_SIZE(hook_names) == FWD_HOOKS, "a name for each hook");
+
+#define CURRENT	       "current"
+#define NEXT	       "next"
+#define OLD	       "old"
+#define INTERFACE_SIZE (FWD_MAX_INTERFACES * sizeof(struct fwd_interface))
+
+struct datapath {
+	char pin_dir[PATH_MAX - 64];
+	const char *set; /* CURRENT or NEXT */
+	int fds[MAPS];
+	struct fwd_control *control;
+	struct fwd_interface *interfaces;
+	struct prefix_map *block, *allow;
+	struct redirect_map *redirects;
+
+	/* What is staged. */
+	bool switch_views; /* more than one thing changes */
+	u32 flags;
+};
+
+static void pin_path(const struct datapath *dp, const char *name, char path[static PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/%s/%s", dp->pin_dir, dp->set, name);
+}
+
+/* ---- opening and making ---- */
+
+static struct datapath *new_datapath(const char *pin_dir, const char *set)
+{
+	struct datapath *dp = calloc(1, sizeof(*dp));
+
+	if (!dp)
+		return NULL;
+	snprintf(dp->pin_dir, sizeof(dp->pin_dir), "%s", pin_dir);
+	dp->set = set;
+	for (size_t i = 0; i < MAPS; i++)
+		dp->fds[i] = -1;
+	return dp;
+}
+
+static size_t page_round(size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (bytes + page - 1) / page * page;
+}
+
+static int map_memory(int fd, size_t bytes, void **ret, struct error *err)
+{
+	void *memory = mmap(NULL, page_round(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (memory == MAP_FAILED)
+		return error_set(err, -errno, "cannot map a pinned map into memory: %s",
+				 error_name(errno));
+	*ret = memory;
+	return 0;
+}
+
+static u32 map_max_entries(int fd)
+{
+	struct bpf_map_info info = {0};
+	u32 size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.max_entries;
+}
+
+/* Everything in user space over the descriptors. */
+static int attach_maps(struct datapath *dp, struct error *err)
+{
+	struct prefix_map_fds block = {
+		.trie4 = dp->fds[MAP_BLOCK4],
+		.trie6 = dp->fds[MAP_BLOCK6],
+		.entries = dp->fds[MAP_BLOCK_ENTRIES],
+		.capacity = map_max_entries(dp->fds[MAP_BLOCK_ENTRIES]),
+	};
+	struct prefix_map_fds allow = {
+		.trie4 = dp->fds[MAP_ALLOW4],
+		.trie6 = dp->fds[MAP_ALLOW6],
+		.entries = dp->fds[MAP_ALLOW_ENTRIES],
+		.capacity = map_max_entries(dp->fds[MAP_ALLOW_ENTRIES]),
+	};
+	struct redirect_map_fds redirects = {
+		.tables = dp->fds[MAP_REDIRECT_TABLES],
+		.redirects = dp->fds[MAP_REDIRECTS],
+		.counts = dp->fds[MAP_REDIRECT_COUNTERS],
+	};
+	void *memory = NULL;
+	unsigned view;
+	int r;
+
+	if (!dp->control) {
+		r = map_memory(dp->fds[MAP_CONTROL], sizeof(*dp->control), &memory, err);
+		if (r < 0)
+			return r;
+		dp->control = memory;
+	}
+	r = map_memory(dp->fds[MAP_INTERFACES], INTERFACE_SIZE, &memory, err);
+	if (r < 0)
+		return r;
+	dp->interfaces = memory;
+	view = dp->control->view & 1;
+	dp->control->flags[!view] = dp->control->flags[view]; /* V1 */
+	r = prefix_map_open(&block, view, &dp->block, err);
+	if (!r)
+		r = prefix_map_open(&allow, view, &dp->allow, err);
+	if (!r)
+		r = redirect_map_open(&redirects, view, &dp->redirects, err);
+	return r;
+}
+
+static bool exists(const char *pin_dir, const char *set)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s/%s", pin_dir, set, map_names[MAP_CONTROL]);
+	return !access(path, F_OK);
+}
+
+/* The first two fields of control are the same in every version. */
+static bool is_adoptable(struct datapath *dp)
+{
+	struct bpf_map_info info = {0};
+	char path[PATH_MAX];
+	u32 size = sizeof(info);
+	void *memory;
+
+	pin_path(dp, map_names[MAP_CONTROL], path);
+	dp->fds[MAP_CONTROL] = bpf_obj_get(path);
+	if (dp->fds[MAP_CONTROL] < 0 ||
+	    bpf_obj_get_info_by_fd(dp->fds[MAP_CONTROL], &info, &size) < 0 ||
+	    info.value_size != sizeof(struct fwd_control) ||
+	    map_memory(dp->fds[MAP_CONTROL], sizeof(*dp->control), &memory, NULL) < 0)
+		return false;
+	dp->control = memory;
+	return dp->control->abi_version == FWD_ABI_VERSION && dp->control->complete;
+}
+
+int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = new_datapath(pin_dir, CURRENT);
+	char path[PATH_MAX], from[PATH_MAX];
+	int r;
+
+	if (!dp)
+		return error_no_memory(err);
+	if (!exists(pin_dir, CURRENT) && exists(pin_dir, NEXT)) {
+		/* Died between the two renames of datapath_promote(). */
+		snprintf(from, sizeof(from), "%s/" NEXT, pin_dir);
+		snprintf(path, sizeof(path), "%s/" CURRENT, pin_dir);
+		dp->set = NEXT;
+		if (is_adoptable(dp) && rename(from, path) < 0)
+			return error_set(err, -errno, "cannot rename %s: %s", from,
+					 error_name(errno));
+		datapath_closep(&dp);
+		dp = new_datapath(pin_dir, CURRENT);
+		if (!dp)
+			return error_no_memory(err);
+	}
+	if (!is_adoptable(dp))
+		return 0;
+	for (size_t i = 0; i < MAPS; i++) {
+		pin_path(dp, map_names[i], path);
+		if (dp->fds[i] < 0)
+			dp->fds[i] = bpf_obj_get(path);
+		if (dp->fds[i] < 0)
+			return 0; /* somebody took it away: as good as none */
+	}
+	r = attach_maps(dp, err);
+	if (r < 0)
+		return r;
+	*ret = take_pointer(&dp);
+	return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int remove_tree(const char *path, struct error *err)
+{
+	int r;
+
+	if (access(path, F_OK) < 0)
+		return 0;
+	r = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+	if (r < 0)
+		return error_set(err, r == -1 ? -errno : r, "cannot remove the pins in %s: %s",
+				 path, error_name(r == -1 ? errno : r));
+	return 0;
+}
+
+static int make_directories(const struct datapath *dp, struct error *err)
+{
+	char path[PATH_MAX];
+	int r;
+
+	if (mkdir(dp->pin_dir, 0700) < 0 && errno != EEXIST)
+		return error_set(err, -errno, "cannot make the pin directory %s: %s", dp->pin_dir,
+				 error_name(errno));
+	snprintf(path, sizeof(path), "%s/%s", dp->pin_dir, dp->set);
+	r = remove_tree(path, err);
+	if (r < 0)
+		return r;
+	if (mkdir(path, 0700) < 0)
+		return error_set(err, -errno, "cannot make %s: %s", path, error_name(errno));
+	return 0;
+}
+
+/* The TC object has every map; with no program to load it makes just these. */
+static int make_maps(struct datapath *dp, const struct datapath_sizes *sizes, struct error *err)
+{
+	struct tc_bpf *skel = tc_bpf__open();
+	int r;
+
+	if (!skel)
+		return error_set(err, -errno, "cannot open the programs: %s", error_name(errno));
+	bpf_program__set_autoload(skel->progs.fwd_tc_in, false);
+	bpf_program__set_autoload(skel->progs.fwd_tc_out, false);
+	bpf_map__set_max_entries(skel->maps.block4, sizes->block);
+	bpf_map__set_max_entries(skel->maps.block6, sizes->block);
+	bpf_map__set_max_entries(skel->maps.block_entries, sizes->block);
+	bpf_map__set_max_entries(skel->maps.allow4, sizes->allow);
+	bpf_map__set_max_entries(skel->maps.allow6, sizes->allow);
+	bpf_map__set_max_entries(skel->maps.allow_entries, sizes->allow);
+	r = tc_bpf__load(skel);
+	if (r < 0)
+		error_set(err, r, "the kernel does not make the maps: %s", error_name(r));
+	for (size_t i = 0; !r && i < MAPS; i++) {
+		struct bpf_map *map = bpf_object__find_map_by_name(skel->obj, map_names[i]);
+
+		dp->fds[i] = dup(bpf_map__fd(map));
+		if (dp->fds[i] < 0)
+			r = error_set(err, -errno, "cannot keep a map: %s", error_name(errno));
+	}
+	tc_bpf__destroy(skel);
+	return r;
+}
+
+int datapath_create(const char *pin_dir, const struct datapath_sizes *sizes, struct datapath **ret,
+		    struct error *err)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = new_datapath(pin_dir, NEXT);
+	char path[PATH_MAX];
+	int r;
+
+	if (!dp)
+		return error_no_memory(err);
+	r = make_directories(dp, err);
+	if (!r)
+		r = make_maps(dp, sizes, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < MAPS; i++) {
+		pin_path(dp, map_names[i], path);
+		if (bpf_obj_pin(dp->fds[i], path) < 0)
+			return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
+	}
+	r = attach_maps(dp, err);
+	if (r < 0)
+		return r;
+	dp->control->abi_version = FWD_ABI_VERSION;
+	*ret = take_pointer(&dp);
+	return 0;
+}
+
+int datapath_promote(struct datapath *dp, struct error *err)
+{
+	char current[PATH_MAX], next[PATH_MAX], old[PATH_MAX];
+	int r;
+
+	__atomic_store_n(&dp->control->complete, 1, __ATOMIC_RELEASE);
+	if (!strcmp(dp->set, CURRENT))
+		return 0;
+	snprintf(current, sizeof(current), "%s/" CURRENT, dp->pin_dir);
+	snprintf(next, sizeof(next), "%s/" NEXT, dp->pin_dir);
+	snprintf(old, sizeof(old), "%s/" OLD, dp->pin_dir);
+	r = remove_tree(old, err);
+	if (r < 0)
+		return r;
+	if (rename(current, old) < 0 && errno != ENOENT)
+		return error_set(err, -errno, "cannot rename %s: %s", current, error_name(errno));
+	if (rename(next, current) < 0)
+		return error_set(err, -errno, "cannot rename %s: %s", next, error_name(errno));
+	dp->set = CURRENT;
+	return remove_tree(old, err);
+}
+
+void datapath_close(struct datapath *dp)
+{
+	if (!dp)
+		return;
+	prefix_map_close(dp->block);
+	prefix_map_close(dp->allow);
+	redirect_map_close(dp->redirects);
+	if (dp->control)
+		munmap(dp->control, page_round(sizeof(*dp->control)));
+	if (dp->interfaces)
+		munmap(dp->interfaces, page_round(INTERFACE_SIZE));
+	for (size_t i = 0; i < MAPS; i++)
+		closep(&dp->fds[i]);
+	free(dp);
+}
+
+int datapath_remove_pins(const char *pin_dir, struct error *err)
+{
+	return remove_tree(pin_dir, err);
+}
+
+/* ---- whose programs ---- */
+
+static u32 map_id(int fd)
+{
+	struct bpf_map_info info = {0};
+	u32 size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
+}
+
+void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret)
+{
+	static const char *const sets[DATAPATH_SETS] = {CURRENT, NEXT, OLD};
+
+	for (size_t i = 0; i < DATAPATH_SETS; i++) {
+		_cleanup_close_ int fd = -1;
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s/%s/%s", pin_dir, sets[i], map_names[MAP_CONTROL]);
+		fd = bpf_obj_get(path);
+		ret->control_ids[i] = fd < 0 ? 0 : map_id(fd);
+	}
+}
+
+static bool program_uses(int fd, const u32 *ids, size_t n)
+{
+	u32 used[64], size;
+	struct bpf_prog_info info = {
+		.nr_map_ids = ARRAY_SIZE(used),
+		.map_ids = (u64)(uintptr_t)used,
+	};
+
+	size = sizeof(info);
+	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+		return false;
+	for (u32 i = 0; i < info.nr_map_ids && i < ARRAY_SIZE(used); i++)
+		for (size_t j = 0; j < n; j++)
+			if (ids[j] && used[i] == ids[j])
+				return true;
+	return false;
+}
+
+bool datapath_owner_has(const struct datapath_owner *owner, u32 program_id)
+{
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
+
+	return fd >= 0 && program_uses(fd, owner->control_ids, DATAPATH_SETS);
+}
+
+bool datapath_has_program(const struct datapath *dp, u32 program_id)
+{
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
+	u32 id = map_id(dp->fds[MAP_CONTROL]);
+
+	return fd >= 0 && program_uses(fd, &id, 1);
+}
+
+/* ---- changes of the policy ---- */
+
+struct prefix_map *datapath_block(struct datapath *dp)
+{
+	return dp->block;
+}
+
+struct prefix_map *datapath_allow(struct datapath *dp)
+{
+	return dp->allow;
+}
+
+struct redirect_map *datapath_redirects(struct datapath *dp)
+{
+	return dp->redirects;
+}
+
+u32 datapath_flags(const struct datapath *dp)
+{
+	return dp->control->flags[dp->control->view & 1];
+}
+
+int datapath_stage(struct datapath *dp, const struct datapath_change *change, struct error *err)
+{
+	unsigned other = !(dp->control->view & 1);
+	int r;
+
+	dp->flags = change->flags;
+	dp->switch_views = change->n_block + change->n_allow > 1 || change->redirects_too ||
+			   change->flags != datapath_flags(dp);
+	r = prefix_map_stage(dp->block, other, change->block, change->n_block, err);
+	if (r < 0)
+		return r;
+	r = prefix_map_stage(dp->allow, other, change->allow, change->n_allow, err);
+	if (!r && change->redirects_too)
+		r = redirect_map_stage(dp->redirects, other, change->redirects, change->n_redirects,
+				       change->scopes, change->n_scopes, err);
+	if (r < 0)
+		datapath_abort(dp);
+	return r;
+}
+
+void datapath_commit(struct datapath *dp)
+{
+	struct fwd_control *control = dp->control;
+	unsigned old = control->view & 1;
+
+	/* One entry comes, goes or changes by the stores of settle() themselves. */
+	if (dp->switch_views) {
+		control->flags[!old] = dp->flags;
+		__atomic_store_n(&control->view, !old, __ATOMIC_SEQ_CST); /* V2 */
+		grace_wait();						  /* V3 */
+	}
+	prefix_map_settle(dp->block);
+	prefix_map_settle(dp->allow);
+	redirect_map_settle(dp->redirects);
+	control->flags[old] = dp->flags; /* V1 */
+}
+
+void datapath_abort(struct datapath *dp)
+{
+	prefix_map_abort(dp->block);
+	prefix_map_abort(dp->allow);
+	redirect_map_abort(dp->redirects);
+}
+
+/* ---- programs ---- */
+
+struct fwd_interface *datapath_interfaces(struct datapath *dp)
+{
+	return dp->interfaces;
+}
+
+bool datapath_has_frags(void)
+{
+	static int known = -1;
+	struct bpf_insn insns[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .prog_flags = BPF_F_XDP_HAS_FRAGS);
+
+	if (known < 0) {
+		_cleanup_close_ int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "fwd_probe", "GPL", insns,
+						       ARRAY_SIZE(insns), &opts);
+
+		known = fd >= 0;
+	}
+	return known;
+}
+
+/* Hands the pinned maps to an object that is open and not loaded. */
+static int reuse_maps(struct datapath *dp, struct bpf_object *obj, struct error *err)
+{
+	for (size_t i = 0; i < MAPS; i++) {
+		struct bpf_map *map = bpf_object__find_map_by_name(obj, map_names[i]);
+		int r = map ? bpf_map__reuse_fd(map, dp->fds[i]) : -ENOENT;
+
+		if (r < 0)
+			return error_set(err, r, "cannot give map %s to a program: %s",
+					 map_names[i], error_name(r));
+	}
+	return 0;
+}
+
+int datapath_open_xdp(struct datapath *dp, u32 slot, bool has_l2, struct bpf_object **ret,
+		      struct error *err)
+{
+	struct xdp_bpf *skel = xdp_bpf__open();
+	int r;
+
+	if (!skel)
+		return error_set(err, -errno, "cannot open the XDP program: %s", error_name(errno));
+	skel->rodata->fwd_slot = slot;
+	skel->rodata->fwd_has_l2 = has_l2;
+	skel->rodata->fwd_has_frags = datapath_has_frags();
+	r = reuse_maps(dp, skel->obj, err);
+	if (!r)
+		*ret = take_pointer(&skel->obj);
+	xdp_bpf__destroy(skel);
+	return r;
+}
+
+int datapath_load_tc(struct datapath *dp, u32 slot, enum fwd_hook hook, bool has_l2, int *ret_fd,
+		     struct error *err)
+{
+	struct tc_bpf *skel = tc_bpf__open();
+	bool in = hook == FWD_HOOK_TC_IN;
+	int r, fd = -1;
+
+	if (!skel)
+		return error_set(err, -errno, "cannot open the TC programs: %s", error_name(errno));
+	skel->rodata->fwd_slot = slot;
+	skel->rodata->fwd_has_l2 = has_l2;
+	bpf_program__set_autoload(skel->progs.fwd_tc_in, in);
+	bpf_program__set_autoload(skel->progs.fwd_tc_out, !in);
+	r = reuse_maps(dp, skel->obj, err);
+	if (!r) {
+		r = tc_bpf__load(skel);
+		if (r < 0)
+			error_set(err, r, "the kernel does not load the TC program: %s",
+				  error_name(r));
+	}
+	if (!r) {
+		fd = dup(bpf_program__fd(in ? skel->progs.fwd_tc_in : skel->progs.fwd_tc_out));
+		if (fd < 0)
+			r = error_set(err, -errno, "cannot keep a program: %s", error_name(errno));
+	}
+	tc_bpf__destroy(skel);
+	if (!r)
+		*ret_fd = fd;
+	return r;
+}
+
+static void program_path(const struct datapath *dp, u32 slot, enum fwd_hook hook,
+			 char path[static PATH_MAX])
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s_%u", hook_names[hook], slot);
+	pin_path(dp, name, path);
+}
+
+int datapath_pin_program(struct datapath *dp, u32 slot, enum fwd_hook hook, int fd,
+			 struct error *err)
+{
+	char path[PATH_MAX], fresh[PATH_MAX];
+
+	program_path(dp, slot, hook, path);
+	pin_path(dp, "fresh", fresh);
+	unlink(fresh);
+	if (bpf_obj_pin(fd, fresh) < 0 || rename(fresh, path) < 0)
+		return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
+	return 0;
+}
+
+void datapath_unpin_program(struct datapath *dp, u32 slot, enum fwd_hook hook)
+{
+	char path[PATH_MAX];
+
+	program_path(dp, slot, hook, path);
+	unlink(path);
+}
+
+/* ---- counters ---- */
+
+static u32 counters_index(u32 slot, enum fwd_hook hook)
+{
+	return slot * FWD_HOOKS + hook;
+}
+
+int datapath_counters(struct datapath *dp, u32 slot, enum fwd_hook hook, struct fwd_counters *ret)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ struct fwd_counters *per_cpu = calloc((size_t)cpus, sizeof(*per_cpu));
+	u32 index = counters_index(slot, hook);
+	struct fwd_counters sum = {0};
+
+	if (!per_cpu)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(dp->fds[MAP_COUNTERS], &index, per_cpu) < 0)
+		return -errno;
+	for (int cpu = 0; cpu < cpus; cpu++) {
+		for (size_t v = 0; v < FWD_VERDICTS; v++) {
+			sum.by_verdict[v].packets += per_cpu[cpu].by_verdict[v].packets;
+			sum.by_verdict[v].bytes += per_cpu[cpu].by_verdict[v].bytes;
+		}
+	}
+	*ret = sum;
+	return 0;
+}
+
+void datapath_clear_counters(struct datapath *dp, u32 slot)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ struct fwd_counters *zero = calloc((size_t)cpus, sizeof(*zero));
+
+	for (u32 hook = 0; zero && hook < FWD_HOOKS; hook++) {
+		u32 index = counters_index(slot, hook);
+
+		bpf_map_update_elem(dp->fds[MAP_COUNTERS], &index, zero, BPF_ANY);
+	}
+}
+
+void datapath_copy_counters(struct datapath *from, struct datapath *to)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ struct fwd_counters *per_cpu = calloc((size_t)cpus, sizeof(*per_cpu));
+
+	for (u32 i = 0; per_cpu && i < FWD_MAX_INTERFACES * FWD_HOOKS; i++) {
+		if (!from->interfaces[i / FWD_HOOKS].ifindex)
+			continue;
+		if (!bpf_map_lookup_elem(from->fds[MAP_COUNTERS], &i, per_cpu))
+			bpf_map_update_elem(to->fds[MAP_COUNTERS], &i, per_cpu, BPF_ANY);
+	}
+	prefix_map_copy_counters(from->block, to->block);
+	prefix_map_copy_counters(from->allow, to->allow);
+	redirect_map_copy_counters(from->redirects, to->redirects);
+}

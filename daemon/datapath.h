@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel's side of an instance: the pinned maps, the switch between the two views, and the
+ * programs of each interface.
+ *
+ * Pins, below the pin directory:
+ *
+ *   current/MAP               the maps, by the names in bpf/abi.h
+ *   current/xdp_SLOT          the programs of an interface, by its slot
+ *   current/tc_in_SLOT
+ *   current/tc_out_SLOT
+ *   next/                     the same, while a new set of maps is being made
+ *
+ *   old/                      the maps that `current` has taken the place of, for a moment
+ *
+ *   D1  `current` is complete or not there. `next` is renamed to it once it is complete and the
+ *       interfaces' programs use it.
+ *   D2  A program is ours if it uses a control map that is pinned below the directory: that holds
+ *       from the moment it is loaded, whatever version made it.
+ */
+#pragma once
+
+#include "cleanup.h"
+#include "error.h"
+#include "prefix_map.h"
+#include "redirect_map.h"
+
+#include <bpf/libbpf.h>
+
+struct datapath;
+
+struct datapath_sizes {
+	u32 block, allow; /* entries */
+};
+
+/*
+ * Opens the pinned maps. *ret stays NULL, with 0, where there are none of this ABI version: then
+ * make them with datapath_create().
+ */
+int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err);
+
+/* Makes new, empty maps, pinned in `next`. */
+int datapath_create(const char *pin_dir, const struct datapath_sizes *sizes, struct datapath **ret,
+		    struct error *err);
+
+/* Says that the maps hold a whole policy and all programs use them: `next` becomes `current`. */
+int datapath_promote(struct datapath *dp, struct error *err);
+
+/* Lets go of the descriptors; pins and attached programs stay. */
+void datapath_close(struct datapath *dp);
+DEFINE_CLEANUP(struct datapath *, datapath_close);
+
+/* Removes all pins of an instance, whoever made them. */
+int datapath_remove_pins(const char *pin_dir, struct error *err);
+
+/* The control maps of an instance, of any version (D2); 0 where there is none. */
+#define DATAPATH_SETS 3
+struct datapath_owner {
+	u32 control_ids[DATAPATH_SETS];
+};
+
+void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret);
+
+/* True if the program is the instance's. */
+bool datapath_owner_has(const struct datapath_owner *owner, u32 program_id);
+
+/* True if it uses just these maps. */
+bool datapath_has_program(const struct datapath *dp, u32 program_id);
+
+struct prefix_map *datapath_block(struct datapath *dp);
+struct prefix_map *datapath_allow(struct datapath *dp);
+struct redirect_map *datapath_redirects(struct datapath *dp);
+
+/* ---- changes of the policy ---- */
+
+/* All of it takes effect at once, or nothing does. */
+struct datapath_change {
+	const struct prefix_change *block, *allow;
+	size_t n_block, n_allow;
+	u32 flags; /* FWD_BLOCK_IN, FWD_BLOCK_OUT */
+
+	/* False: they stay as they are, and the rest is not read. */
+	bool redirects_too;
+	const struct redirect *redirects;
+	size_t n_redirects;
+	const struct redirect_scope *scopes;
+	size_t n_scopes;
+};
+
+/* As prefix_map_stage(). Then either commit or abort; neither can fail. */
+int datapath_stage(struct datapath *dp, const struct datapath_change *change, struct error *err);
+void datapath_commit(struct datapath *dp);
+void datapath_abort(struct datapath *dp);
+
+u32 datapath_flags(const struct datapath *dp);
+
+/* ---- interfaces ---- */
+
+/* The table of slots; the daemon may write to it. */
+struct fwd_interface *datapath_interfaces(struct datapath *dp);
+
+/* The kernel has XDP programs for packets in several buffers (5.18). */
+bool datapath_has_frags(void);
+
+/* The XDP program of a slot, opened with its constants and maps, not loaded. */
+int datapath_open_xdp(struct datapath *dp, u32 slot, bool has_l2, struct bpf_object **ret,
+		      struct error *err);
+
+/* Loads a slot's TC program for one direction (FWD_HOOK_TC_IN or _OUT). The caller closes it. */
+int datapath_load_tc(struct datapath *dp, u32 slot, enum fwd_hook hook, bool has_l2, int *ret_fd,
+		     struct error *err);
+
+/* Pins, and takes away, the program of a slot and hook. A pin that is there is replaced. */
+int datapath_pin_program(struct datapath *dp, u32 slot, enum fwd_hook hook, int fd,
+			 struct error *err);
+void datapath_unpin_program(struct datapath *dp, u32 slot, enum fwd_hook hook);
+
+/* Counters of a slot and hook, over all CPUs. */
+int datapath_counters(struct datapath *dp, u32 slot, enum fwd_hook hook, struct fwd_counters *ret);
+void datapath_clear_counters(struct datapath *dp, u32 slot);
+
+/* Carries all counters over to `to`, which has the same slots. */
+void datapath_copy_counters(struct datapath *from, struct datapath *to);

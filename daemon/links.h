@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The network interfaces of this namespace, as they come, change and go (libnl-route-3). */
+#pragma once
+
+#include "cleanup.h"
+#include "error.h"
+#include "types.h"
+
+#include <net/if.h>
+
+struct links;
+
+struct link_info {
+	int ifindex;
+	char name[IFNAMSIZ];
+	bool has_l2; /* frames carry an Ethernet header */
+	u8 mac[6];   /* zero where there is none */
+};
+
+/* `changed` is called from links_process(), once for each thing that changed. */
+int links_open(void (*changed)(void *data), void *data, struct links **ret, struct error *err);
+void links_close(struct links *links);
+DEFINE_CLEANUP(struct links *, links_close);
+
+/* To poll for reading; then call links_process(). */
+int links_fd(const struct links *links);
+int links_process(struct links *links, struct error *err);
+
+bool links_find(struct links *links, const char *name, struct link_info *ret);
+bool links_get(struct links *links, int ifindex, struct link_info *ret);
+
+/* All of them, by ifindex. The caller frees it. */
+int links_list(struct links *links, struct link_info **ret, size_t *ret_n, struct error *err);

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* fwd: what starts and stops, in order. fwd(8) describes it. */
+#include "daemon.h"
+#include "log.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+	"usage: fwd [-c FILE] [--check] [--log-level LEVEL] [--version] [--help]\n"
+	"\n"
+	"Drops packets from blocked sources (XDP) and redirects packets by destination port (TC).\n"
+	"\n"
+	"  -c, --config FILE    the configuration; default " CONFIG_DEFAULT_FILE "\n"
+	"      --check          print every error of the configuration and exit with 0 or 1\n"
+	"      --log-level LEVEL  err, warning, notice, info or debug; over the configuration's\n"
+	"      --version        print the version\n"
+	"      --help           print this\n"
+	"\n"
+	"SIGHUP reads the configuration again, SIGTERM stops. fwctl(8) changes rules meanwhile.\n";
+
+struct options {
+	const char *config_file;
+	const char *log_level;
+	bool check;
+};
+
+enum {
+	OPTION_CHECK = 256,
+	OPTION_LOG_LEVEL,
+	OPTION_VERSION,
+	OPTION_HELP,
+};
+
+/* Returns the exit status where the options are all there is to do, else -1. */
+static int read_options(int argc, char *argv[], struct options *ret)
+{
+	static const struct option known[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, OPTION_CHECK},
+		{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+		{"version", no_argument, NULL, OPTION_VERSION},
+		{"help", no_argument, NULL, OPTION_HELP},
+		{0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:h", known, NULL)) >= 0) {
+		switch (option) {
+		case 'c':
+			ret->config_file = optarg;
+			break;
+		case OPTION_CHECK:
+			ret->check = true;
+			break;
+		case OPTION_LOG_LEVEL:
+			ret->log_level = optarg;
+			break;
+		case OPTION_VERSION:
+			puts("fwd " FWD_VERSION);
+			return 0;
+		case OPTION_HELP:
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		default:
+			fputs("see fwd --help\n", stderr);
+			return 2;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fprintf(stderr, "fwd: unexpected \"%s\"; see fwd --help\n", argv[optind]);
+	return 2;
+}
+
+static void print_errors(const char *file, const struct config_errors *errors)
+{
+	for (size_t i = 0; i < errors->n; i++) {
+		_cleanup_free_ char *text = config_error_text(file, &errors->items[i]);
+
+		fprintf(stderr, "%s\n", text ? text : "out of memory");
+	}
+}
+
+static int set_log_level(const struct options *options, const struct config *config)
+{
+	int level = config->daemon.log_level;
+	struct error err;
+
+	if (options->log_level && log_level_parse(options->log_level, &level, &err) < 0) {
+		fprintf(stderr, "fwd: --log-level: %s\n", err.text);
+		return -EINVAL;
+	}
+	log_set_level(level);
+	return 0;
+}
+
+static int run(const char *config_file, struct config *config)
+{
+	struct daemon daemon = {.config_file = config_file};
+	struct error err;
+	int r;
+
+	log_adopt_libraries();
+	r = daemon_start(&daemon, config, &err);
+	if (!r)
+		r = daemon_run(&daemon, &err);
+	if (r < 0)
+		log_error("%s", err.text);
+	daemon_stop(&daemon);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char *argv[])
+{
+	struct options options = {.config_file = CONFIG_DEFAULT_FILE};
+	struct config_errors errors = {0};
+	struct config *config = NULL;
+	int status = read_options(argc, argv, &options);
+
+	if (status >= 0)
+		return status;
+	if (config_load(options.config_file, &config, &errors) < 0) {
+		print_errors(options.config_file, &errors);
+		config_errors_clear(&errors);
+		return EXIT_FAILURE;
+	}
+	if (set_log_level(&options, config) < 0)
+		status = 2;
+	else if (options.check)
+		status = EXIT_SUCCESS;
+	else
+		return run(options.config_file, config);
+	config_free(config);
+	return status;
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "policy.h"
+
+#include "address_list.h"
+#include "clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- making one ---- */
+
+static int compare_prefixes(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+/* Rules for prefixes in any order; duplicates, as lists have them, count once. */
+static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret, struct error *err)
+{
+	_cleanup_(ruleset_freep) struct ruleset *set = ruleset_new();
+	struct rule rule = {.created_s = wall_s()};
+
+	if (!set)
+		return error_no_memory(err);
+	qsort(prefixes, n, sizeof(*prefixes), compare_prefixes);
+	for (size_t i = 0; i < n; i++) {
+		rule.prefix = prefixes[i];
+		if (ruleset_put(set, &rule) < 0)
+			return error_no_memory(err);
+	}
+	*ret = take_pointer(&set);
+	return 0;
+}
+
+static int load_feed(const struct config_feed *feed, struct origin *origin, struct error *err)
+{
+	struct address_list list;
+	int r = address_list_load(feed->file, &list, err);
+
+	if (!r) {
+		r = ruleset_from(list.prefixes, list.n, &origin->rules, err);
+		free(list.prefixes);
+	}
+	if (r < 0)
+		error_prepend(err, "feed \"%s\": ", feed->name);
+	snprintf(origin->name, sizeof(origin->name), "%s", feed->name);
+	return r;
+}
+
+static int load_origins(const struct config *config, struct policy *policy, struct error *err)
+{
+	int r;
+
+	policy->origins = calloc(ORIGIN_FEEDS + config->blacklist.n_feeds, sizeof(struct origin));
+	if (!policy->origins)
+		return error_no_memory(err);
+	policy->n_origins = ORIGIN_FEEDS + config->blacklist.n_feeds;
+	strcpy(policy->origins[ORIGIN_CONFIG].name, "config");
+	strcpy(policy->origins[ORIGIN_RUNTIME].name, "runtime");
+	policy->origins[ORIGIN_RUNTIME].rules = ruleset_new();
+	policy->allow[ORIGIN_RUNTIME] = ruleset_new();
+	if (!policy->origins[ORIGIN_RUNTIME].rules || !policy->allow[ORIGIN_RUNTIME])
+		return error_no_memory(err);
+	r = ruleset_from(config->blacklist.addresses, config->blacklist.n_addresses,
+			 &policy->origins[ORIGIN_CONFIG].rules, err);
+	if (!r)
+		r = ruleset_from(config->allow, config->n_allow, &policy->allow[ORIGIN_CONFIG],
+				 err);
+	for (size_t i = 0; !r && i < config->blacklist.n_feeds; i++)
+		r = load_feed(&config->blacklist.feeds[i], &policy->origins[ORIGIN_FEEDS + i], err);
+	return r;
+}
+
+int policy_from_config(const struct config *config, struct policy **ret, struct error *err)
+{
+	_cleanup_(policy_freep) struct policy *policy = calloc(1, sizeof(*policy));
+	int r;
+
+	if (!policy)
+		return error_no_memory(err);
+	r = load_origins(config, policy, err);
+	if (r < 0)
+		return r;
+	policy->redirects = calloc(config->n_redirects + 1, sizeof(*policy->redirects));
+	if (!policy->redirects)
+		return error_no_memory(err);
+	if (config->n_redirects)
+		memcpy(policy->redirects, config->redirects,
+		       config->n_redirects * sizeof(*policy->redirects));
+	policy->n_redirects = policy->n_config_redirects = config->n_redirects;
+	policy->max_entries = config->blacklist.max_entries;
+	policy->flags = (config->blacklist.in ? FWD_BLOCK_IN : 0) |
+			(config->blacklist.out ? FWD_BLOCK_OUT : 0);
+	*ret = take_pointer(&policy);
+	return 0;
+}
+
+void policy_free(struct policy *policy)
+{
+	if (!policy)
+		return;
+	for (size_t i = 0; i < policy->n_origins; i++)
+		ruleset_free(policy->origins[i].rules);
+	free(policy->origins);
+	for (size_t i = 0; i < ORIGIN_FEEDS; i++)
+		ruleset_free(policy->allow[i]);
+	free(policy->redirects);
+	free(policy);
+}
+
+int policy_set_runtime_redirects(struct policy *policy, const struct redirect *redirects, size_t n,
+				 struct error *err)
+{
+	size_t first = policy->n_config_redirects;
+	struct redirect *all = calloc(first + n + 1, sizeof(*all));
+
+	if (!all)
+		return error_no_memory(err);
+	memcpy(all, policy->redirects, first * sizeof(*all));
+	if (n)
+		memcpy(all + first, redirects, n * sizeof(*all));
+	free(policy->redirects);
+	policy->redirects = all;
+	policy->n_redirects = first + n;
+	return 0;
+}
+
+int policy_share_runtime(struct policy *to, const struct policy *from, struct error *err)
+{
+	int r = policy_set_runtime_redirects(to, from->redirects + from->n_config_redirects,
+					     from->n_redirects - from->n_config_redirects, err);
+
+	if (r < 0)
+		return r;
+	ruleset_free(to->origins[ORIGIN_RUNTIME].rules);
+	ruleset_free(to->allow[ORIGIN_RUNTIME]);
+	to->origins[ORIGIN_RUNTIME].rules = from->origins[ORIGIN_RUNTIME].rules;
+	to->allow[ORIGIN_RUNTIME] = from->allow[ORIGIN_RUNTIME];
+	return 0;
+}
+
+void policy_unshare_runtime(struct policy *other)
+{
+	other->origins[ORIGIN_RUNTIME].rules = NULL;
+	other->allow[ORIGIN_RUNTIME] = NULL;
+}
+
+/* ---- reading ---- */
+
+struct policy_sets policy_block_sets(const struct policy *policy)
+{
+	struct policy_sets sets = {.n = policy->n_origins};
+
+	for (size_t i = 0; i < sets.n; i++)
+		sets.sets[i] = policy->origins[i].rules;
+	return sets;
+}
+
+struct policy_sets policy_allow_sets(const struct policy *policy)
+{
+	return (struct policy_sets){
+		.sets = {policy->allow[ORIGIN_CONFIG], policy->allow[ORIGIN_RUNTIME]},
+		.n = ORIGIN_FEEDS,
+	};
+}
+
+u64 latest_end(u64 a, u64 b)
+{
+	if (!a || !b)
+		return 0;
+	return a > b ? a : b;
+}
+
+bool policy_effective(const struct policy_sets *sets, const struct prefix *prefix,
+		      struct effective *ret)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < sets->n; i++) {
+		const struct rule *rule = ruleset_find(sets->sets[i], prefix);
+
+		if (!rule)
+			continue;
+		ret->expires_ns =
+			found ? latest_end(ret->expires_ns, rule->expires_ns) : rule->expires_ns;
+		found = true;
+	}
+	if (found)
+		ret->prefix = *prefix;
+	return found;
+}
+
+void policy_walk_start(struct policy_walk *walk, const struct policy_sets *sets,
+		       const struct prefix *from)
+{
+	walk->n = sets->n;
+	for (size_t i = 0; i < sets->n; i++)
+		walk->cursors[i] = ruleset_seek(sets->sets[i], from);
+}
+
+const struct rule *policy_walk_next(struct policy_walk *walk, size_t *ret_set)
+{
+	const struct rule *first = NULL;
+	size_t set = 0;
+
+	for (size_t i = 0; i < walk->n; i++) {
+		const struct rule *rule = ruleset_at(&walk->cursors[i]);
+
+		if (rule && (!first || prefix_compare(&rule->prefix, &first->prefix) < 0)) {
+			first = rule;
+			set = i;
+		}
+	}
+	if (first) {
+		ruleset_next(&walk->cursors[set]);
+		*ret_set = set;
+	}
+	return first;
+}
+
+bool policy_walk_next_effective(struct policy_walk *walk, struct effective *ret)
+{
+	const struct rule *first = NULL;
+	bool taken[ARRAY_SIZE(walk->cursors)];
+
+	for (size_t i = 0; i < walk->n; i++) {
+		const struct rule *rule = ruleset_at(&walk->cursors[i]);
+		int order = !rule ? 1 : first ? prefix_compare(&rule->prefix, &first->prefix) : -1;
+
+		taken[i] = order <= 0;
+		if (order < 0) {
+			first = rule;
+			memset(taken, 0, i * sizeof(taken[0]));
+			ret->expires_ns = rule->expires_ns;
+		} else if (!order) {
+			ret->expires_ns = latest_end(ret->expires_ns, rule->expires_ns);
+		}
+	}
+	if (!first)
+		return false;
+	ret->prefix = first->prefix;
+	for (size_t i = 0; i < walk->n; i++)
+		if (taken[i])
+			ruleset_next(&walk->cursors[i]);
+	return true;
+}
+
+size_t policy_count(const struct policy_sets *sets)
+{
+	struct policy_walk walk;
+	struct effective unused;
+	size_t n = 0;
+
+	policy_walk_start(&walk, sets, NULL);
+	while (policy_walk_next_effective(&walk, &unused))
+		n++;
+	return n;
+}
+
+/* ---- the difference to what packets see ---- */
+
+struct change_list {
+	struct prefix_change *items;
+	size_t n, room;
+};
+
+static int add_change(struct change_list *list, enum prefix_change_kind kind,
+		      const struct prefix *prefix, u64 expires_ns)
+{
+	if (list->n == list->room) {
+		size_t room = list->room ? list->room * 2 : 64;
+		struct prefix_change *more = reallocarray(list->items, room, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		list->items = more;
+		list->room = room;
+	}
+	list->items[list->n++] = (struct prefix_change){
+		.prefix = *prefix, .kind = (u8)kind, .expires_ns = expires_ns};
+	return 0;
+}
+
+/* Both sides in order, walked side by side. */
+static int compare_sides(const struct policy_sets *sets, const struct prefix_map_item *seen,
+			 size_t n, struct change_list *list)
+{
+	struct policy_walk walk;
+	struct effective want;
+	bool more;
+	size_t i = 0;
+	int r = 0;
+
+	policy_walk_start(&walk, sets, NULL);
+	more = policy_walk_next_effective(&walk, &want);
+	while (!r && (more || i < n)) {
+		int order = !more ? 1 : i == n ? -1 : prefix_compare(&want.prefix, &seen[i].prefix);
+
+		if (order < 0)
+			r = add_change(list, PREFIX_INSERT, &want.prefix, want.expires_ns);
+		else if (order > 0)
+			r = add_change(list, PREFIX_REMOVE, &seen[i].prefix, 0);
+		else if (want.expires_ns != seen[i].expires_ns)
+			r = add_change(list, PREFIX_RETIME, &want.prefix, want.expires_ns);
+		if (order >= 0)
+			i++;
+		if (order <= 0)
+			more = policy_walk_next_effective(&walk, &want);
+	}
+	return r;
+}
+
+int policy_diff(const struct policy_sets *sets, const struct prefix_map *map,
+		struct prefix_change **ret, size_t *ret_n, struct error *err)
+{
+	_cleanup_free_ struct prefix_map_item *seen = NULL;
+	struct change_list list = {0};
+	size_t n;
+	int r = prefix_map_snapshot(map, &seen, &n, err);
+
+	if (r < 0)
+		return r;
+	if (compare_sides(sets, seen, n, &list) < 0) {
+		free(list.items);
+		return error_no_memory(err);
+	}
+	*ret = list.items;
+	*ret_n = list.n;
+	return 0;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The desired state: the rules as users wrote them, each with its origin. What packets see is a
+ * projection of it, and can be made again from it at any time.
+ *
+ * A prefix may be blocked by several origins at once. It is blocked while one of them has it, until
+ * the latest of their ends.
+ */
+#pragma once
+
+#include "cleanup.h"
+#include "command.h"
+#include "config.h"
+#include "prefix_map.h"
+#include "ruleset.h"
+
+enum {
+	ORIGIN_CONFIG,
+	ORIGIN_RUNTIME,
+	ORIGIN_FEEDS, /* the first of them */
+};
+
+struct origin {
+	char name[ORIGIN_NAME_MAX + 1];
+	struct ruleset *rules; /* blocked */
+};
+
+struct policy {
+	struct origin *origins; /* at ORIGIN_CONFIG, ORIGIN_RUNTIME, then a feed each */
+	size_t n_origins;
+	struct ruleset *allow[ORIGIN_FEEDS]; /* from the configuration, from run time */
+
+	/* Those of the configuration in front, each part in order. */
+	struct redirect *redirects;
+	size_t n_redirects, n_config_redirects;
+
+	u32 max_entries; /* of the blacklist */
+	u32 flags;	 /* FWD_BLOCK_IN, FWD_BLOCK_OUT */
+};
+
+/*
+ * A policy of the configuration and the files of its feeds, with nothing from run time yet. An
+ * error names the file, and the line where one is at fault.
+ */
+int policy_from_config(const struct config *config, struct policy **ret, struct error *err);
+void policy_free(struct policy *policy);
+DEFINE_CLEANUP(struct policy *, policy_free);
+
+/*
+ * Has `to` share the runtime rules of `from`, for as long as both live: packets may go from one to
+ * the other and back. In the end one of the two lets go of them: policy_unshare_runtime().
+ */
+int policy_share_runtime(struct policy *to, const struct policy *from, struct error *err);
+
+/* `other` no longer has the runtime rules that it shares. */
+void policy_unshare_runtime(struct policy *other);
+
+/* Puts runtime redirects in the place of those that are there. 0 or -ENOMEM. */
+int policy_set_runtime_redirects(struct policy *policy, const struct redirect *redirects, size_t n,
+				 struct error *err);
+
+/* A prefix as packets are to see it. */
+struct effective {
+	struct prefix prefix;
+	u64 expires_ns; /* 0: never */
+};
+
+/* The rules that make it up; the same code for the blacklist and the allowlist. */
+struct policy_sets {
+	const struct ruleset *sets[CONFIG_FEEDS_MAX + ORIGIN_FEEDS];
+	size_t n;
+};
+
+struct policy_sets policy_block_sets(const struct policy *policy);
+struct policy_sets policy_allow_sets(const struct policy *policy);
+
+/* False: no set has the prefix. */
+bool policy_effective(const struct policy_sets *sets, const struct prefix *prefix,
+		      struct effective *ret);
+
+/* The later of two ends, where 0 is never. */
+u64 latest_end(u64 a, u64 b);
+
+/*
+ * All rules of the sets in order: by prefix, then by set. With `from`, only those at it or behind,
+ * so that a walk can go on where it stopped, even if rules have changed since.
+ */
+struct policy_walk {
+	struct ruleset_cursor cursors[CONFIG_FEEDS_MAX + ORIGIN_FEEDS];
+	size_t n;
+};
+
+void policy_walk_start(struct policy_walk *walk, const struct policy_sets *sets,
+		       const struct prefix *from);
+/* NULL at the end. *ret_set is the position of the rule's set. */
+const struct rule *policy_walk_next(struct policy_walk *walk, size_t *ret_set);
+
+/* The next prefix, all its rules taken together; false at the end. */
+bool policy_walk_next_effective(struct policy_walk *walk, struct effective *ret);
+
+/* What has to change for packets to see these sets. The caller frees *ret. */
+int policy_diff(const struct policy_sets *sets, const struct prefix_map *map,
+		struct prefix_change **ret, size_t *ret_n, struct error *err);
+
+/* The number of prefixes, each counted once. */
+size_t policy_count(const struct policy_sets *sets);

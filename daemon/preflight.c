@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "preflight.h"
+
+#include "cleanup.h"
+#include "types.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
+
+static u64 effective_capabilities(void)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/self/status", "re");
+	unsigned long long caps = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, "CapEff:", 7))
+			caps = strtoull(line + 7, NULL, 16);
+	return caps;
+}
+
+static bool has(u64 caps, int cap)
+{
+	return caps >> cap & 1;
+}
+
+static int check_privileges(struct error *err)
+{
+	u64 caps = effective_capabilities();
+
+	if (!has(caps, CAP_NET_ADMIN) || !(has(caps, CAP_BPF) || has(caps, CAP_SYS_ADMIN)))
+		return error_set(
+			err, -EPERM,
+			"not privileged: run it as root, or with CAP_NET_ADMIN, CAP_BPF and "
+			"CAP_PERFMON");
+	return 0;
+}
+
+static int check_kernel(struct error *err)
+{
+	unsigned major = 0, minor = 0;
+	struct utsname name;
+
+	if (uname(&name) < 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+		return error_set(err, -ENOSYS, "cannot tell the kernel's version");
+	if (major < KERNEL_MAJOR || (major == KERNEL_MAJOR && minor < KERNEL_MINOR))
+		return error_set(err, -ENOSYS, "kernel %s is too old: fwd needs %d.%d or later",
+				 name.release, KERNEL_MAJOR, KERNEL_MINOR);
+	return 0;
+}
+
+/* The pin directory need not be there yet; then its nearest parent tells. */
+static int check_bpffs(const char *pin_dir, struct error *err)
+{
+	char path[PATH_MAX];
+	struct statfs fs;
+
+	snprintf(path, sizeof(path), "%s", pin_dir);
+	while (statfs(path, &fs) < 0) {
+		char *slash = strrchr(path, '/');
+
+		if (errno != ENOENT || !slash)
+			return error_set(err, -errno, "cannot see pin_dir \"%s\": %s", pin_dir,
+					 error_name(errno));
+		slash[slash == path] = '\0';
+	}
+	if ((u64)fs.f_type != BPF_FS_MAGIC)
+		return error_set(
+			err, -ENODEV,
+			"pin_dir \"%s\" is not on a BPF file system: mount one first, mount "
+			"-t bpf bpf /sys/fs/bpf",
+			pin_dir);
+	return 0;
+}
+
+int preflight_check(const char *pin_dir, struct error *err)
+{
+	int r = check_kernel(err);
+
+	if (!r)
+		r = check_privileges(err);
+	if (!r)
+		r = check_bpffs(pin_dir, err);
+	return r;
+}

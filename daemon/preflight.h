@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What must hold before anything is touched, each with a sentence that says what to do. */
+#pragma once
+
+#include "error.h"
+
+/* The oldest kernel that has all that the programs use (bpf_redirect_neigh() and others). */
+#define KERNEL_MAJOR 5
+#define KERNEL_MINOR 10
+
+/* Privileges, the kernel's version, and a BPF file system at `pin_dir`. */
+int preflight_check(const char *pin_dir, struct error *err);

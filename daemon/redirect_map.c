@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "redirect_map.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HOOKS	    2 /* FWD_HOOK_TC_IN and FWD_HOOK_TC_OUT */
+#define TABLE_BYTES (FWD_TABLE_LINES * sizeof(struct fwd_port_line))
+
+/* What a table slot holds in each view. A descriptor -1: no table. */
+struct table {
+	int current_fd; /* in the view that packets see */
+	int staged_fd;	/* in the other, while something is staged and `changed` */
+	bool changed;
+};
+
+struct redirect_map {
+	struct redirect_map_fds fds;
+	struct fwd_redirect *rows;
+	struct table tables[FWD_MAX_INTERFACES][HOOKS];
+	bool keep[FWD_MAX_REDIRECTS];  /* rows that the staged view uses */
+	bool fresh[FWD_MAX_REDIRECTS]; /* rows that were made for it */
+	unsigned staged_view;
+	bool staged;
+};
+
+/* ---- rows: one a redirect, by number ---- */
+
+static bool row_is(const struct fwd_redirect *row, const struct redirect *redirect)
+{
+	return row->used && row->direction == redirect->direction &&
+	       row->protocol == redirect->protocol && row->port_first == redirect->port_first &&
+	       row->port_last == redirect->port_last && row->mode_wanted == redirect->mode &&
+	       !strncmp(row->interface, redirect->interface, sizeof(row->interface)) &&
+	       !strncmp(row->target_name, redirect->target, sizeof(row->target_name));
+}
+
+static u32 find_row(const struct redirect_map *map, const struct redirect *redirect)
+{
+	for (u32 i = 1; i < FWD_MAX_REDIRECTS; i++)
+		if (row_is(&map->rows[i], redirect))
+			return i;
+	return 0;
+}
+
+static void clear_count(const struct redirect_map *map, u32 number)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ struct fwd_counter *zero = calloc((size_t)cpus, sizeof(*zero));
+
+	if (zero)
+		bpf_map_update_elem(map->fds.counts, &number, zero, BPF_ANY);
+}
+
+static u8 effective_mode(u8 wanted, bool has_l2)
+{
+	if (wanted == REDIRECT_AUTO)
+		return has_l2 ? REDIRECT_NEIGH : REDIRECT_L2;
+	return wanted;
+}
+
+static u8 kernel_mode(u8 mode)
+{
+	switch (mode) {
+	case REDIRECT_NEIGH:
+		return FWD_MODE_NEIGH;
+	case REDIRECT_INGRESS:
+		return FWD_MODE_INGRESS;
+	default:
+		return FWD_MODE_L2;
+	}
+}
+
+static u8 wire_mode(u8 mode)
+{
+	switch (mode) {
+	case FWD_MODE_NEIGH:
+		return REDIRECT_NEIGH;
+	case FWD_MODE_INGRESS:
+		return REDIRECT_INGRESS;
+	default:
+		return REDIRECT_L2;
+	}
+}
+
+static void store_target(struct fwd_redirect *row, struct fwd_target target)
+{
+	u64 word;
+
+	memcpy(&word, &target, sizeof(word));
+	__atomic_store_n((u64 *)(void *)&row->target, word, __ATOMIC_RELEASE);
+}
+
+static void set_row_target(struct fwd_redirect *row, const struct redirect_link *link)
+{
+	struct fwd_target target = {0};
+
+	if (link->ifindex && row->target.ifindex == link->ifindex &&
+	    !memcmp(row->mac, link->mac, sizeof(row->mac)))
+		return;
+	/* Without a target first, so that no packet sees the address of another one. */
+	store_target(row, target);
+	if (!link->ifindex)
+		return;
+	memcpy(row->mac, link->mac, sizeof(row->mac));
+	target.ifindex = link->ifindex;
+	target.has_l2 = link->has_l2;
+	target.mode = kernel_mode(effective_mode(row->mode_wanted, link->has_l2));
+	store_target(row, target);
+}
+
+static int allocate_row(struct redirect_map *map, const struct redirect *redirect, u32 *ret,
+			struct error *err)
+{
+	struct fwd_redirect *row;
+
+	for (u32 i = 1; i < FWD_MAX_REDIRECTS; i++) {
+		row = &map->rows[i];
+		if (row->used)
+			continue;
+		*row = (struct fwd_redirect){
+			.used = 1,
+			.mode_wanted = redirect->mode,
+			.port_first = redirect->port_first,
+			.port_last = redirect->port_last,
+			.protocol = redirect->protocol,
+			.direction = redirect->direction,
+		};
+		memcpy(row->interface, redirect->interface, sizeof(row->interface));
+		memcpy(row->target_name, redirect->target, sizeof(row->target_name));
+		clear_count(map, i);
+		*ret = i;
+		return 0;
+	}
+	return error_set(err, -ENOSPC, "full: no room for another redirect");
+}
+
+static void free_unused_rows(struct redirect_map *map)
+{
+	for (u32 i = 1; i < FWD_MAX_REDIRECTS; i++)
+		if (map->rows[i].used && !map->keep[i])
+			map->rows[i].used = 0;
+}
+
+/* ---- tables ---- */
+
+static void fill_ports(struct fwd_port_line *lines, const struct redirect *redirect, u32 number)
+{
+	u32 protocol = redirect->protocol == IPPROTO_TCP ? FWD_TCP : FWD_UDP;
+
+	for (u32 port = redirect->port_first; port <= redirect->port_last; port++)
+		lines[FWD_LINE_INDEX(protocol, port)].redirect[port % FWD_PORT_LINE] = (u16)number;
+}
+
+/* Fills the table of an interface and direction; false: it stays empty. */
+static bool fill_table(struct fwd_port_line *lines, const struct redirect_scope *scope,
+		       u8 direction, const struct redirect *redirects, const u32 *numbers, size_t n)
+{
+	bool filled = false;
+
+	memset(lines, 0, TABLE_BYTES);
+	/* Those of every interface first: the interface's own ones then go over them. */
+	for (int own = 0; own < 2; own++) {
+		for (size_t i = 0; i < n; i++) {
+			const struct redirect *redirect = &redirects[i];
+
+			if (redirect->direction != direction || !redirect->interface[0] != !own ||
+			    (own && strcmp(redirect->interface, scope->name) != 0) ||
+			    !strcmp(redirect->target, scope->name))
+				continue;
+			fill_ports(lines, redirect, numbers[i]);
+			filled = true;
+		}
+	}
+	return filled;
+}
+
+static int make_table(const struct fwd_port_line *lines, int *ret_fd, struct error *err)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+	_cleanup_close_ int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fwd_ports", sizeof(u32),
+						sizeof(*lines), FWD_TABLE_LINES, &opts);
+	void *memory;
+
+	if (fd < 0)
+		return error_set(err, -errno, "cannot make a port table: %s", error_name(errno));
+	memory = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return error_set(err, -errno, "cannot map a port table: %s", error_name(errno));
+	memcpy(memory, lines, TABLE_BYTES);
+	munmap(memory, TABLE_BYTES);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static bool table_equals(int fd, const struct fwd_port_line *lines)
+{
+	void *memory = mmap(NULL, TABLE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	bool equal;
+
+	if (memory == MAP_FAILED)
+		return false;
+	equal = !memcmp(memory, lines, TABLE_BYTES);
+	munmap(memory, TABLE_BYTES);
+	return equal;
+}
+
+/* Puts a table, or none, where packets of `view` look for it. */
+static int put_table(struct redirect_map *map, unsigned view, u32 slot, u32 hook, int fd,
+		     struct error *err)
+{
+	u32 index = FWD_TABLE_INDEX(view, slot, hook + FWD_HOOK_TC_IN);
+	int r;
+
+	if (fd >= 0)
+		r = bpf_map_update_elem(map->fds.tables, &index, &fd, BPF_ANY) < 0 ? -errno : 0;
+	else
+		r = bpf_map_delete_elem(map->fds.tables, &index) < 0 && errno != ENOENT ? -errno
+											: 0;
+	if (r < 0)
+		return error_set(err, r, "cannot set a port table: %s", error_name(r));
+	return 0;
+}
+
+static int stage_table(struct redirect_map *map, u32 slot, u32 hook,
+		       const struct fwd_port_line *lines, struct error *err)
+{
+	struct table *table = &map->tables[slot][hook];
+	int r;
+
+	if (lines ? table->current_fd >= 0 && table_equals(table->current_fd, lines)
+		  : table->current_fd < 0)
+		return 0;
+	if (lines) {
+		r = make_table(lines, &table->staged_fd, err);
+		if (r < 0)
+			return r;
+	}
+	table->changed = true;
+	return put_table(map, map->staged_view, slot, hook, table->staged_fd, err);
+}
+
+static int stage_tables(struct redirect_map *map, const struct redirect *redirects,
+			const u32 *numbers, size_t n, const struct redirect_scope *scopes,
+			size_t n_scopes, struct error *err)
+{
+	_cleanup_free_ struct fwd_port_line *lines = malloc(TABLE_BYTES);
+	bool in_scope[FWD_MAX_INTERFACES] = {0};
+	int r = 0;
+
+	if (!lines)
+		return error_no_memory(err);
+	for (size_t i = 0; i < n_scopes; i++) {
+		in_scope[scopes[i].slot] = true;
+		for (u32 hook = 0; hook < HOOKS && !r; hook++) {
+			bool filled =
+				fill_table(lines, &scopes[i], hook ? DIRECTION_OUT : DIRECTION_IN,
+					   redirects, numbers, n);
+
+			r = stage_table(map, scopes[i].slot, hook, filled ? lines : NULL, err);
+		}
+		if (r < 0)
+			return r;
+	}
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
+		for (u32 hook = 0; hook < HOOKS && !in_scope[slot] && !r; hook++)
+			r = stage_table(map, slot, hook, NULL, err);
+	return r;
+}
+
+int redirect_map_stage(struct redirect_map *map, unsigned view, const struct redirect *redirects,
+		       size_t n, const struct redirect_scope *scopes, size_t n_scopes,
+		       struct error *err)
+{
+	_cleanup_free_ u32 *numbers = calloc(n + 1, sizeof(*numbers));
+	int r = 0;
+
+	if (!numbers)
+		return error_no_memory(err);
+	map->staged = true;
+	map->staged_view = view;
+	memset(map->keep, 0, sizeof(map->keep));
+	memset(map->fresh, 0, sizeof(map->fresh));
+	for (size_t i = 0; i < n && !r; i++) {
+		numbers[i] = find_row(map, &redirects[i]);
+		if (!numbers[i]) {
+			r = allocate_row(map, &redirects[i], &numbers[i], err);
+			map->fresh[numbers[i]] = true;
+		}
+		map->keep[numbers[i]] = true;
+	}
+	if (!r)
+		r = stage_tables(map, redirects, numbers, n, scopes, n_scopes, err);
+	if (r < 0)
+		redirect_map_abort(map);
+	return r;
+}
+
+/* Brings the view that packets do not see to the same tables as the other, and forgets the rest. */
+static void finish(struct redirect_map *map, unsigned other_view)
+{
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		for (u32 hook = 0; hook < HOOKS; hook++) {
+			struct table *table = &map->tables[slot][hook];
+
+			if (!table->changed)
+				continue;
+			put_table(map, other_view, slot, hook, table->current_fd, NULL);
+			if (table->staged_fd >= 0)
+				close(table->staged_fd);
+			table->staged_fd = -1;
+			table->changed = false;
+		}
+	}
+	map->staged = false;
+}
+
+void redirect_map_settle(struct redirect_map *map)
+{
+	if (!map->staged)
+		return;
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		for (u32 hook = 0; hook < HOOKS; hook++) {
+			struct table *table = &map->tables[slot][hook];
+			int old = table->current_fd;
+
+			if (!table->changed)
+				continue;
+			table->current_fd = table->staged_fd;
+			table->staged_fd = old;
+		}
+	}
+	/* Each update below waits for the packets that hold what it replaces (V4). */
+	finish(map, !map->staged_view);
+	free_unused_rows(map);
+}
+
+void redirect_map_abort(struct redirect_map *map)
+{
+	if (!map->staged)
+		return;
+	finish(map, map->staged_view);
+	for (u32 i = 1; i < FWD_MAX_REDIRECTS; i++)
+		if (map->fresh[i])
+			map->rows[i].used = 0;
+}
+
+/* ---- opening ---- */
+
+/* A descriptor of the table that packets of `view` find, or -1. */
+static int get_table(const struct redirect_map *map, unsigned view, u32 slot, u32 hook, u32 *ret_id)
+{
+	u32 index = FWD_TABLE_INDEX(view, slot, hook + FWD_HOOK_TC_IN);
+
+	*ret_id = 0;
+	if (bpf_map_lookup_elem(map->fds.tables, &index, ret_id) < 0)
+		return -1;
+	return bpf_map_get_fd_by_id(*ret_id);
+}
+
+/*
+ * The tables that an earlier daemon left; the next stage compares them. Only what differs between
+ * the views is put right, since each update waits for a grace period.
+ */
+static void adopt_tables(struct redirect_map *map, unsigned view)
+{
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		for (u32 hook = 0; hook < HOOKS; hook++) {
+			u32 id, other_id;
+			int fd = get_table(map, view, slot, hook, &id);
+			_cleanup_close_ int other = get_table(map, !view, slot, hook, &other_id);
+
+			map->tables[slot][hook] = (struct table){.current_fd = fd, .staged_fd = -1};
+			if (id != other_id)
+				put_table(map, !view, slot, hook, fd, NULL); /* V1 */
+		}
+	}
+}
+
+int redirect_map_open(const struct redirect_map_fds *fds, unsigned view, struct redirect_map **ret,
+		      struct error *err)
+{
+	_cleanup_(redirect_map_closep) struct redirect_map *map = calloc(1, sizeof(*map));
+	void *memory;
+
+	if (!map)
+		return error_no_memory(err);
+	map->fds = *fds;
+	memory = mmap(NULL, FWD_MAX_REDIRECTS * sizeof(*map->rows), PROT_READ | PROT_WRITE,
+		      MAP_SHARED, fds->redirects, 0);
+	if (memory == MAP_FAILED)
+		return error_set(err, -errno, "cannot map the redirects: %s", error_name(errno));
+	map->rows = memory;
+	adopt_tables(map, view);
+	*ret = take_pointer(&map);
+	return 0;
+}
+
+void redirect_map_close(struct redirect_map *map)
+{
+	if (!map)
+		return;
+	if (map->rows) {
+		munmap(map->rows, FWD_MAX_REDIRECTS * sizeof(*map->rows));
+		for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
+			for (u32 hook = 0; hook < HOOKS; hook++)
+				closep(&map->tables[slot][hook].current_fd);
+	}
+	free(map);
+}
+
+/* ---- targets and counters ---- */
+
+void redirect_map_set_target(struct redirect_map *map, const char *name,
+			     const struct redirect_link *link)
+{
+	for (u32 i = 1; i < FWD_MAX_REDIRECTS; i++)
+		if (map->rows[i].used &&
+		    !strncmp(map->rows[i].target_name, name, sizeof(map->rows[i].target_name)))
+			set_row_target(&map->rows[i], link);
+}
+
+static void read_count(const struct redirect_map *map, u32 number, struct fwd_counter *ret)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ struct fwd_counter *counts = calloc((size_t)cpus, sizeof(*counts));
+
+	*ret = (struct fwd_counter){0};
+	if (!counts || bpf_map_lookup_elem(map->fds.counts, &number, counts) < 0)
+		return;
+	for (int i = 0; i < cpus; i++) {
+		ret->packets += counts[i].packets;
+		ret->bytes += counts[i].bytes;
+	}
+}
+
+bool redirect_map_read(const struct redirect_map *map, const struct redirect *redirect,
+		       struct redirect_state *ret)
+{
+	u32 number = find_row(map, redirect);
+	struct fwd_counter count;
+
+	if (!number)
+		return false;
+	read_count(map, number, &count);
+	*ret = (struct redirect_state){
+		.packets = count.packets,
+		.bytes = count.bytes,
+		.has_target = map->rows[number].target.ifindex != 0,
+		.mode = wire_mode(map->rows[number].target.mode),
+	};
+	return true;
+}
+
+void redirect_map_copy_counters(const struct redirect_map *from, struct redirect_map *to)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ struct fwd_counter *counts = calloc((size_t)cpus, sizeof(*counts));
+
+	for (u32 i = 1; counts && i < FWD_MAX_REDIRECTS; i++) {
+		const struct fwd_redirect *row = &from->rows[i];
+		struct redirect redirect = {
+			.direction = row->direction,
+			.protocol = row->protocol,
+			.port_first = row->port_first,
+			.port_last = row->port_last,
+			.mode = row->mode_wanted,
+		};
+		u32 number;
+
+		if (!row->used)
+			continue;
+		memcpy(redirect.interface, row->interface, sizeof(redirect.interface));
+		memcpy(redirect.target, row->target_name, sizeof(redirect.target));
+		number = find_row(to, &redirect);
+		if (number && !bpf_map_lookup_elem(from->fds.counts, &i, counts))
+			bpf_map_update_elem(to->fds.counts, &number, counts, BPF_ANY);
+	}
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The redirects as the packets see them: for each interface and direction a table from port to
+ * redirect, and the redirects with their targets and counters (bpf/abi.h). A projection, staged and
+ * settled like a prefix_map, with the same promises (P1 to P3 there).
+ */
+#pragma once
+
+#include "abi.h"
+#include "cleanup.h"
+#include "error.h"
+#include "redirect.h"
+
+struct redirect_map;
+
+/* The descriptors stay the caller's and must stay open. */
+struct redirect_map_fds {
+	int tables, redirects, counts;
+};
+
+/* `view`: the one that packets see. */
+int redirect_map_open(const struct redirect_map_fds *fds, unsigned view, struct redirect_map **ret,
+		      struct error *err);
+void redirect_map_close(struct redirect_map *map);
+DEFINE_CLEANUP(struct redirect_map *, redirect_map_close);
+
+/* An interface that has programs, and its slot. */
+struct redirect_scope {
+	u32 slot;
+	char name[IFNAMSIZ];
+};
+
+/*
+ * Stages all redirects for `view`, on the interfaces given. On an interface its own redirects go
+ * before those of every interface; one of every interface is left out on its own target.
+ */
+int redirect_map_stage(struct redirect_map *map, unsigned view, const struct redirect *redirects,
+		       size_t n, const struct redirect_scope *scopes, size_t n_scopes,
+		       struct error *err);
+void redirect_map_settle(struct redirect_map *map);
+void redirect_map_abort(struct redirect_map *map);
+
+/* What the daemon knows of a target; ifindex 0: it does not exist. */
+struct redirect_link {
+	u32 ifindex;
+	bool has_l2; /* its frames carry an Ethernet header */
+	u8 mac[6];
+};
+
+/*
+ * Tells every redirect to the interface `name`, staged ones too, what that is now. Takes effect at
+ * once. Packets of a redirect whose target is not known, or unknown yet, are dropped.
+ */
+void redirect_map_set_target(struct redirect_map *map, const char *name,
+			     const struct redirect_link *link);
+
+/* Counters over all CPUs, and the mode in force; false: there is no such redirect. */
+struct redirect_state {
+	u64 packets, bytes;
+	bool has_target;
+	u8 mode; /* enum redirect_mode, not REDIRECT_AUTO */
+};
+
+bool redirect_map_read(const struct redirect_map *map, const struct redirect *redirect,
+		       struct redirect_state *ret);
+
+/* Carries counters over to `to`, for the redirects that are in both. */
+void redirect_map_copy_counters(const struct redirect_map *from, struct redirect_map *to);

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "xdp.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/if_link.h>
+#include <string.h>
+#include <xdp/libxdp.h>
+
+#define PROGRAM_NAME "fwd_xdp"
+
+DEFINE_CLEANUP(struct xdp_multiprog *, xdp_multiprog__close);
+DEFINE_CLEANUP(struct xdp_program *, xdp_program__close);
+
+/* What libxdp finds on the interface; NULL: nothing. */
+static int get_multiprog(int ifindex, struct xdp_multiprog **ret, struct error *err)
+{
+	struct xdp_multiprog *mp = xdp_multiprog__get_from_ifindex(ifindex);
+	long r = libxdp_get_error(mp);
+
+	if (r && r != -ENOENT)
+		return error_set(err, (int)r, "cannot see the XDP programs: %s",
+				 error_name((int)r));
+	*ret = r ? NULL : mp;
+	return 0;
+}
+
+/* The component of a dispatcher that is ours; it belongs to `mp`. */
+static struct xdp_program *find_ours(struct xdp_multiprog *mp, const struct datapath_owner *owner,
+				     u32 id)
+{
+	for (struct xdp_program *p = NULL; (p = xdp_multiprog__next_prog(p, mp));)
+		if (owner ? datapath_owner_has(owner, xdp_program__id(p))
+			  : xdp_program__id(p) == id)
+			return p;
+	return NULL;
+}
+
+int xdp_query(int ifindex, const struct datapath_owner *owner, struct xdp_state *ret,
+	      struct error *err)
+{
+	_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
+	struct xdp_state state = {0};
+	struct xdp_program *program;
+	int r = get_multiprog(ifindex, &mp, err);
+
+	if (r < 0)
+		return r;
+	if (!mp) {
+		*ret = state;
+		return 0;
+	}
+	state.native = xdp_multiprog__attach_mode(mp) != XDP_MODE_SKB;
+	state.dispatcher = !xdp_multiprog__is_legacy(mp);
+	if (state.dispatcher) {
+		program = find_ours(mp, owner, 0);
+		state.program_id = program ? xdp_program__id(program) : 0;
+		*ret = state;
+		return 0;
+	}
+	program = xdp_multiprog__main_prog(mp);
+	if (datapath_owner_has(owner, xdp_program__id(program))) {
+		state.program_id = xdp_program__id(program);
+	} else {
+		state.foreign_id = xdp_program__id(program);
+		snprintf(state.foreign_name, sizeof(state.foreign_name), "%s",
+			 xdp_program__name(program));
+	}
+	*ret = state;
+	return 0;
+}
+
+static u32 mode_flag(bool native)
+{
+	return native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
+}
+
+/* Alone on the interface, we swap one program for the other in one step of the kernel. */
+static int replace_single(int ifindex, struct bpf_object *obj, const struct xdp_state *state,
+			  int *ret_fd, struct error *err)
+{
+	_cleanup_close_ int old_fd = bpf_prog_get_fd_by_id(state->program_id);
+	LIBBPF_OPTS(bpf_xdp_attach_opts, opts, .old_prog_fd = old_fd);
+	struct bpf_program *program = bpf_object__find_program_by_name(obj, PROGRAM_NAME);
+	int r;
+
+	if (old_fd < 0)
+		return error_set(err, -errno, "cannot open the program that is attached: %s",
+				 error_name(errno));
+	bpf_program__set_flags(program, datapath_has_frags() ? BPF_F_XDP_HAS_FRAGS : 0);
+	r = bpf_object__load(obj);
+	if (r < 0)
+		return error_set(err, r, "the kernel does not load the XDP program: %s",
+				 error_name(r));
+	r = bpf_xdp_attach(ifindex, bpf_program__fd(program),
+			   mode_flag(state->native) | XDP_FLAGS_REPLACE, &opts);
+	if (r < 0)
+		return error_set(err, r, "cannot replace the XDP program: %s", error_name(r));
+	*ret_fd = bpf_program__fd(program);
+	return 0;
+}
+
+static int detach_component(int ifindex, u32 id, struct error *err)
+{
+	_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
+	struct xdp_program *program;
+	int r = get_multiprog(ifindex, &mp, err);
+
+	if (r < 0 || !mp)
+		return r;
+	program = find_ours(mp, NULL, id);
+	if (!program)
+		return 0;
+	r = xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(mp), 0);
+	if (r < 0)
+		return error_set(err, r, "cannot take the program out of the dispatcher: %s",
+				 error_name(r));
+	return 0;
+}
+
+static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *ret_fd,
+			 struct error *err)
+{
+	DECLARE_LIBXDP_OPTS(xdp_program_opts, opts, .obj = obj, .prog_name = PROGRAM_NAME);
+	_cleanup_(xdp_program__closep) struct xdp_program *program = xdp_program__create(&opts);
+	int r = (int)libxdp_get_error(program);
+
+	if (r < 0) {
+		program = NULL;
+		return error_set(err, r, "libxdp does not take the program: %s", error_name(r));
+	}
+	if (datapath_has_frags())
+		xdp_program__set_xdp_frags_support(program, true);
+	r = xdp_program__attach(program, ifindex, native ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0);
+	if (r < 0)
+		return error_set(err, r, "%s XDP: %s", native ? "native" : "generic",
+				 error_name(r));
+	*ret_fd = bpf_program__fd(bpf_object__find_program_by_name(obj, PROGRAM_NAME));
+	return 0;
+}
+
+int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool native,
+	       const struct xdp_state *state, int *ret_fd, struct error *err)
+{
+	int r;
+
+	if (state->foreign_id)
+		return error_set(err, -EBUSY,
+				 "another XDP program (\"%s\", id %u) holds %s and shares it with "
+				 "nobody: take it off (ip link set dev %s xdp off), or load it by "
+				 "xdp-loader, which shares",
+				 state->foreign_name, state->foreign_id, name, name);
+	if (state->program_id && !state->dispatcher && state->native == native)
+		return replace_single(ifindex, obj, state, ret_fd, err);
+	if (state->program_id && state->native != native) {
+		/* The kernel has no step from one mode to the other. */
+		r = xdp_detach(ifindex, state, err);
+		if (r < 0)
+			return r;
+		return attach_shared(ifindex, obj, native, ret_fd, err);
+	}
+	r = attach_shared(ifindex, obj, native, ret_fd, err);
+	if (!r && state->program_id)
+		r = detach_component(ifindex, state->program_id, err);
+	return r;
+}
+
+int xdp_detach(int ifindex, const struct xdp_state *state, struct error *err)
+{
+	_cleanup_close_ int fd = -1;
+	LIBBPF_OPTS(bpf_xdp_attach_opts, opts);
+	int r;
+
+	if (!state->program_id)
+		return 0;
+	if (state->dispatcher)
+		return detach_component(ifindex, state->program_id, err);
+	fd = bpf_prog_get_fd_by_id(state->program_id);
+	if (fd < 0)
+		return errno == ENOENT ? 0
+				       : error_set(err, -errno, "cannot open the program: %s",
+						   error_name(errno));
+	opts.old_prog_fd = fd; /* the kernel refuses if it is another one by now */
+	r = bpf_xdp_detach(ifindex, mode_flag(state->native), &opts);
+	if (r < 0 && r != -ENODEV)
+		return error_set(err, r, "cannot take the XDP program off: %s", error_name(r));
+	return 0;
+}
