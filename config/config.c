@@ -181,7 +181,7 @@ static int read_interfaces(struct schema_reader *reader, const struct schema_key
 			   const struct toml_node *array, void *field)
 {
 	struct config *config = field;
-	void *rows;
+	void *rows = NULL;
 	int r;
 
 	r = make_rows(reader, array, CONFIG_INTERFACES_MAX, sizeof(*config->interfaces), &rows);
@@ -197,7 +197,7 @@ static int read_feeds(struct schema_reader *reader, const struct schema_key *key
 		      const struct toml_node *array, void *field)
 {
 	struct config *config = field;
-	void *rows;
+	void *rows = NULL;
 	int r;
 
 	r = make_rows(reader, array, CONFIG_FEEDS_MAX, sizeof(*config->blacklist.feeds), &rows);
@@ -301,7 +301,7 @@ static int read_redirects(struct schema_reader *reader, const struct schema_key 
 			  const struct toml_node *array, void *field)
 {
 	struct config *config = field;
-	void *rows;
+	void *rows = NULL;
 	int r;
 
 	r = make_rows(reader, array, REDIRECTS_MAX, sizeof(*config->redirects), &rows);
@@ -435,7 +435,7 @@ int config_load(const char *file, struct config **ret, struct config_errors *err
 {
 	_cleanup_free_ char *text = NULL;
 	struct error err;
-	size_t size;
+	size_t size = 0;
 	int r;
 
 	r = read_file(file, &text, &size, &err);

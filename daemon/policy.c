@@ -23,7 +23,8 @@ static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret,
 
 	if (!set)
 		return error_no_memory(err);
-	qsort(prefixes, n, sizeof(*prefixes), compare_prefixes);
+	if (n > 0) /* qsort() may not be given NULL */
+		qsort(prefixes, n, sizeof(*prefixes), compare_prefixes);
 	for (size_t i = 0; i < n; i++) {
 		rule.prefix = prefixes[i];
 		if (ruleset_put(set, &rule) < 0)

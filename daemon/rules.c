@@ -484,7 +484,7 @@ static int apply(struct rules *rules, const struct edit *edit, struct error *err
 {
 	_cleanup_free_ struct prefix_change *changes = NULL;
 	struct datapath_change change = {.flags = datapath_flags(rules->dp)};
-	size_t n;
+	size_t n = 0;
 	int r = compute_changes(rules, edit, &changes, &n, err);
 
 	if (r < 0)
