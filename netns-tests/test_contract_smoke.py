@@ -10,7 +10,7 @@ from fwdtest.traffic import Capture, Flow, Listener, TunReceiver, rises, tcp, ud
 
 ETH0 = '[[interface]]\nname = "eth0"\n'
 DROP = ("eth0", "xdp", "drop")
-PASS = {("eth0", "xdp", "pass"): 3, ("eth0", "tc_in", "pass"): 3}
+PASS = {("eth0", "xdp", "pass"): 3}
 REDIRECT = {("eth0", "xdp", "pass"): 3, ("eth0", "tc_in", "redirect"): 3}
 
 
@@ -24,12 +24,14 @@ def flow_from(net, source, listener):
     return Flow(net.wire, udp(net.wire, 7, source), listener)
 
 
-def test_ready_means_attached(net):
-    daemon = net.daemon()
+@pytest.mark.parametrize("rules, tc_in", [("", False), ('[[redirect]]\nprotocol = "udp"\nport = 9\ntarget = "tun0"\n', True)])
+def test_ready_means_attached_where_there_is_something_to_do(net, rules, tc_in):
+    daemon = net.daemon(ETH0 + rules)
     [interface] = daemon.fwctl_json("status")["interfaces"]
-    assert (interface["name"], interface["ifindex"]) == ("eth0", net.eth0.ifindex)
-    assert interface["xdp"] in ("native", "generic") and interface["tc_in"] and interface["error"] is None
-    assert net.eth0.xdp_mode() == interface["xdp"]
+    assert (interface["name"], interface["ifindex"], interface["error"]) == ("eth0", net.eth0.ifindex, None)
+    assert interface["xdp"] == net.eth0.xdp_mode() == "native"
+    assert (interface["tc_in"], interface["tc_out"]) == (tc_in, False)
+    assert bool(net.host.run("tc", "filter", "show", "dev", "eth0", "ingress").stdout) == tc_in
 
 
 @pytest.mark.parametrize("source, other", [("10.1.0.2", "10.1.0.3"), ("2001:db8:1::2", "2001:db8:1::3")])
@@ -59,7 +61,7 @@ def test_a_configured_prefix_drops_and_the_allowlist_lets_pass(net, listener):
     daemon = net.daemon(f'{ETH0}[blacklist]\naddresses = ["10.1.0.0/28"]\n[allowlist]\naddresses = ["10.1.0.3"]\n')
     with rises(daemon, {DROP: 3}):
         flow.is_dropped()
-    with rises(daemon, {("eth0", "xdp", "allow"): 3, ("eth0", "tc_in", "pass"): 3}):
+    with rises(daemon, {("eth0", "xdp", "allow"): 3}):
         allowed.passes()
 
 

@@ -93,7 +93,7 @@ class Daemon:
             "group": "root",
             "state_dir": str(self.folder / "state"),
             "pin_dir": str(self.pin_dir),
-            "log_level": "debug",
+            "log_level": "info",
         } | keys
         # Where libxdp pins its dispatcher: in the sandbox too, since interface numbers repeat.
         self.env = os.environ | SANITIZER_OPTIONS | {"LIBXDP_BPFFS": str(sandbox.bpffs)} | (env or {})
@@ -128,7 +128,7 @@ class Daemon:
         deadline = time.monotonic() + wait_s
         while line not in self.notify.lines:
             if not self.notify.receive(0.1) and not self.running():
-                raise AssertionError(f"fwd ended with {self.process.returncode} before {line}:\n{self.log()}")
+                raise AssertionError(f"fwd ended with {self._reap(0)} before {line}:\n{self.log()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"no {line} within {wait_s} s:\n{self.log()}")
         self.notify.lines.remove(line)
