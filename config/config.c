@@ -145,12 +145,14 @@ static int make_rows(struct schema_reader *reader, const struct toml_node *array
 	return *ret ? 0 : -ENOMEM;
 }
 
+/* Tables that have a name: interfaces and feeds. */
+#define NAMED_MAX 64
+_Static_assert(CONFIG_INTERFACES_MAX <= NAMED_MAX && CONFIG_FEEDS_MAX <= NAMED_MAX, "room for all");
+
 /* A name that two tables of the array have; the reading of each has checked its type. */
 static int refuse_same_names(struct schema_reader *reader, const struct toml_node *array)
 {
-	const struct toml_node *names[CONFIG_INTERFACES_MAX > CONFIG_FEEDS_MAX
-					      ? CONFIG_INTERFACES_MAX
-					      : CONFIG_FEEDS_MAX];
+	const struct toml_node *names[NAMED_MAX];
 	const struct toml_node *row = array->children.first;
 	char quoted[QUOTED_MAX];
 	int r = 0;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "errors.h"
 
+#include "cleanup.h"
 #include "text.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,53 +13,60 @@ static bool is_before(int line, int column, const struct config_error *error)
 	return line != error->line ? line < error->line : column < error->column;
 }
 
-/* Makes room at the error's place. False: it comes after all that are kept, or memory is out. */
-static bool make_room(struct config_errors *errors, int line, int column, size_t *ret)
+static bool is_kept(const struct config_errors *errors, int line, int column)
+{
+	return errors->n < CONFIG_ERRORS_MAX ||
+	       is_before(line, column, &errors->items[errors->n - 1]);
+}
+
+/* Into its place, behind others of the same; the last goes where there are too many. */
+static void insert(struct config_errors *errors, const struct config_error *error)
 {
 	size_t at = errors->n;
 
-	if (!errors->items) {
-		/* One more for the note of config_errors_finish(). */
-		errors->items = calloc(CONFIG_ERRORS_MAX + 1, sizeof(*errors->items));
-		if (!errors->items)
-			return false;
-	}
-	while (at && is_before(line, column, &errors->items[at - 1]))
-		at--;
-	if (at == CONFIG_ERRORS_MAX)
-		return false;
 	if (errors->n == CONFIG_ERRORS_MAX) {
 		free(errors->items[--errors->n].message);
 		errors->n_more++;
+		at--;
 	}
+	while (at && is_before(error->line, error->column, &errors->items[at - 1]))
+		at--;
 	memmove(&errors->items[at + 1], &errors->items[at],
 		(errors->n - at) * sizeof(*errors->items));
+	errors->items[at] = *error;
 	errors->n++;
-	*ret = at;
-	return true;
+}
+
+void config_errors_add_in(struct config_errors *errors, int line, int column, const char *context,
+			  const char *format, va_list args)
+{
+	_cleanup_free_ char *text = NULL;
+	struct config_error error = {line, column, NULL};
+
+	/* One more than are kept, for the note of config_errors_finish(). */
+	if (!errors->items)
+		errors->items = calloc(CONFIG_ERRORS_MAX + 1, sizeof(*errors->items));
+	/* Before it costs anything: a hostile file has millions of errors. */
+	if (!errors->items || !is_kept(errors, line, column)) {
+		errors->n_more++;
+		return;
+	}
+	if (vasprintf(&text, format, args) < 0 ||
+	    asprintf(&error.message, "%s%s%s", context, *context ? ": " : "", text) < 0) {
+		errors->n_more++;
+		return;
+	}
+	text_make_printable(error.message);
+	insert(errors, &error);
 }
 
 void config_errors_add(struct config_errors *errors, int line, int column, const char *format, ...)
 {
-	char *message;
 	va_list args;
-	size_t at;
-	int n;
 
 	va_start(args, format);
-	n = vasprintf(&message, format, args);
+	config_errors_add_in(errors, line, column, "", format, args);
 	va_end(args);
-	if (n < 0) {
-		errors->n_more++;
-		return;
-	}
-	text_make_printable(message);
-	if (!make_room(errors, line, column, &at)) {
-		errors->n_more++;
-		free(message);
-		return;
-	}
-	errors->items[at] = (struct config_error){line, column, message};
 }
 
 void config_errors_finish(struct config_errors *errors)
@@ -106,6 +113,6 @@ const char *text_quote(const char *text, size_t size, char ret_quoted[static QUO
 	*out++ = '"';
 	for (size_t i = 0; i < n; i++)
 		*out++ = text[i] ? text[i] : '?';
-	strcpy(out, n < size ? "...\"" : "\"");
+	stpcpy(out, n < size ? "...\"" : "\"");
 	return ret_quoted;
 }

@@ -7,6 +7,8 @@
 
 #include "types.h"
 
+#include <stdarg.h>
+
 /* Line and column count from 1, the column in bytes; 0: the file as a whole. */
 struct config_error {
 	int line, column;
@@ -31,6 +33,10 @@ struct config_errors {
  */
 void config_errors_add(struct config_errors *errors, int line, int column, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
+
+/* The same with "CONTEXT: " in front, unless that is empty. */
+void config_errors_add_in(struct config_errors *errors, int line, int column, const char *context,
+			  const char *format, va_list args) __attribute__((format(printf, 5, 0)));
 
 /* Once all are added: says at the end how many were not kept. */
 void config_errors_finish(struct config_errors *errors);

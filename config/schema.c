@@ -9,40 +9,28 @@
 /* No known key is longer, so no longer one is a typing error of it. */
 #define SIMILAR_MAX 24
 
-static int fail(struct schema_reader *reader, struct toml_position at, const char *format,
-		va_list args)
-{
-	char message[ERROR_TEXT_MAX];
-
-	vsnprintf(message, sizeof(message), format, args);
-	config_errors_add(reader->errors, at.line, at.column, "%s%s%s", reader->path,
-			  *reader->path ? ": " : "", message);
-	return -EINVAL;
-}
-
 int schema_fail(struct schema_reader *reader, struct toml_position at, const char *format, ...)
 {
 	va_list args;
-	int r;
 
 	va_start(args, format);
-	r = fail(reader, at, format, args);
+	config_errors_add_in(reader->errors, at.line, at.column, reader->path, format, args);
 	va_end(args);
-	return r;
+	return -EINVAL;
 }
 
 int schema_fail_key(struct schema_reader *reader, const struct toml_node *table, const char *key,
 		    const char *format, ...)
 {
+	struct toml_position at = toml_get(table, key)->at;
 	size_t outer = schema_enter_key(reader, key);
 	va_list args;
-	int r;
 
 	va_start(args, format);
-	r = fail(reader, toml_get(table, key)->at, format, args);
+	config_errors_add_in(reader->errors, at.line, at.column, reader->path, format, args);
 	va_end(args);
 	schema_leave(reader, outer);
-	return r;
+	return -EINVAL;
 }
 
 size_t schema_enter_key(struct schema_reader *reader, const char *key)

@@ -34,13 +34,11 @@ struct toml_position toml_here(const struct toml_parser *p)
 
 int toml_fail(struct toml_parser *p, struct toml_position at, const char *format, ...)
 {
-	char message[ERROR_TEXT_MAX];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
+	config_errors_add_in(p->errors, at.line, at.column, "", format, args);
 	va_end(args);
-	config_errors_add(p->errors, at.line, at.column, "%s", message);
 	return -EINVAL;
 }
 
@@ -125,10 +123,14 @@ int toml_add(struct toml_parser *p, struct toml_node *parent, const struct toml_
 	struct toml_position at = key ? key->at : toml_here(p);
 	struct toml_node *node;
 
-	if (parent->depth == TOML_DEPTH_MAX)
-		return toml_fail(p, at, "nested too deep: at most %d levels", TOML_DEPTH_MAX);
-	if (p->n_values == TOML_VALUES_MAX)
-		return toml_fail(p, at, "too many values: at most %u", TOML_VALUES_MAX);
+	if (parent->depth == TOML_DEPTH_MAX) {
+		toml_fail(p, at, "nested too deep: at most %d levels", TOML_DEPTH_MAX);
+		return -EINVAL;
+	}
+	if (p->n_values == TOML_VALUES_MAX) {
+		toml_fail(p, at, "too many values: at most %u", TOML_VALUES_MAX);
+		return -EINVAL;
+	}
 	node = arena_alloc(&p->toml->arena, sizeof(*node));
 	if (!node)
 		return -ENOMEM;

@@ -72,7 +72,7 @@ static int parse_inline_table(struct toml_parser *p, struct toml_node *table)
 
 static bool ends_word(char c)
 {
-	return memchr(" \t\r\n,]}#", c, 8);
+	return c && strchr(" \t\r\n,]}#", c);
 }
 
 static size_t word_size(const struct toml_parser *p, size_t from)

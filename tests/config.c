@@ -95,6 +95,22 @@ Test(config, an_empty_file_has_the_defaults)
 	config_free(NULL);
 }
 
+/* Sorted: that of every interface first. */
+static void expect_redirects(const struct redirect redirect[static 2])
+{
+	cr_expect_str_eq(redirect[0].interface, "");
+	cr_expect_eq(redirect[0].direction, DIRECTION_IN);
+	cr_expect_eq(redirect[0].protocol, IPPROTO_UDP);
+	cr_expect(redirect[0].port_first == 8000 && redirect[0].port_last == 8099);
+	cr_expect_str_eq(redirect[0].target, "tun0");
+	cr_expect_eq(redirect[0].mode, REDIRECT_AUTO);
+	cr_expect_str_eq(redirect[1].interface, "veth1");
+	cr_expect_eq(redirect[1].direction, DIRECTION_OUT);
+	cr_expect_eq(redirect[1].protocol, IPPROTO_TCP);
+	cr_expect(redirect[1].port_first == 80 && redirect[1].port_last == 80);
+	cr_expect_eq(redirect[1].mode, REDIRECT_INGRESS);
+}
+
 Test(config, reads_every_setting)
 {
 	struct config *config = parse("daemon.socket = '/s'\n"
@@ -119,17 +135,16 @@ Test(config, reads_every_setting)
 				      "[allowlist]\n"
 				      "addresses = ['203.0.113.7']\n"
 				      "[[redirect]]\n"
-				      "protocol = 'udp'\n"
-				      "port = '8000-8099'\n"
-				      "target = 'tun0'\n"
-				      "[[redirect]]\n"
 				      "interface = 'veth1'\n"
 				      "direction = 'out'\n"
 				      "protocol = 'tcp'\n"
 				      "port = 80\n"
 				      "target = 'tun1'\n"
-				      "mode = 'ingress'\n");
-	const struct redirect *redirect = config->redirects;
+				      "mode = 'ingress'\n"
+				      "[[redirect]]\n"
+				      "protocol = 'udp'\n"
+				      "port = '8000-8099'\n"
+				      "target = 'tun0'\n");
 	char text[PREFIX_TEXT_MAX];
 
 	cr_expect_str_eq(config->daemon.socket, "/s");
@@ -158,17 +173,7 @@ Test(config, reads_every_setting)
 	cr_expect_eq(config->n_allow, 1);
 
 	cr_assert_eq(config->n_redirects, 2);
-	cr_expect_str_eq(redirect[0].interface, "");
-	cr_expect_eq(redirect[0].direction, DIRECTION_IN);
-	cr_expect_eq(redirect[0].protocol, IPPROTO_UDP);
-	cr_expect(redirect[0].port_first == 8000 && redirect[0].port_last == 8099);
-	cr_expect_str_eq(redirect[0].target, "tun0");
-	cr_expect_eq(redirect[0].mode, REDIRECT_AUTO);
-	cr_expect_str_eq(redirect[1].interface, "veth1");
-	cr_expect_eq(redirect[1].direction, DIRECTION_OUT);
-	cr_expect_eq(redirect[1].protocol, IPPROTO_TCP);
-	cr_expect(redirect[1].port_first == 80 && redirect[1].port_last == 80);
-	cr_expect_eq(redirect[1].mode, REDIRECT_INGRESS);
+	expect_redirects(config->redirects);
 	config_free(config);
 }
 
@@ -281,6 +286,23 @@ Test(config, the_shipped_example_uncommented_is_valid)
 	free(text);
 }
 
+Test(config, the_manual_pages_example_is_valid)
+{
+	char *page = read_text(FWD_MANUAL_PAGE), *start = strstr(page, "\n.Bd -literal"), *end;
+	struct config *config;
+
+	cr_assert(start);
+	start = strchr(start + 1, '\n');
+	end = strstr(start, "\n.Ed");
+	cr_assert(end);
+	*end = '\0';
+	config = parse(start);
+	cr_expect_eq(config->n_interfaces, 1);
+	cr_expect_eq(config->n_redirects, 1);
+	config_free(config);
+	free(page);
+}
+
 /* The pattern with the value in the place of '@'. */
 static char *fill(const char *pattern, const char *value)
 {
@@ -342,7 +364,7 @@ static void expect_length(const char *pattern, char first, size_t max, const cha
 	memset(good, 'x', max);
 	good[0] = first;
 	good[max] = '\0';
-	strcpy(stpcpy(bad, good), "x");
+	stpcpy(stpcpy(bad, good), "x");
 	expect_bound(pattern, good, bad, words);
 }
 

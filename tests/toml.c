@@ -454,7 +454,7 @@ static char *repeat(const char *before, const char *piece, size_t n, const char 
 
 	for (size_t i = 0; i < n; i++)
 		out = mempcpy(out, piece, size);
-	strcpy(out, after);
+	stpcpy(out, after);
 	return text;
 }
 

@@ -61,17 +61,17 @@ static void normalize_datetime(const char *text, char *out)
 	const char *dot = strchr(text, '.'), *end;
 	size_t keep;
 
-	strcpy(out, text);
+	stpcpy(out, text);
 	if (dot) {
 		end = dot + 1 + strspn(dot + 1, "0123456789");
 		for (keep = (size_t)(end - text); text[keep - 1] == '0';)
 			keep--;
 		if (text[keep - 1] == '.')
 			keep--;
-		strcpy(out + keep, end);
+		stpcpy(out + keep, end);
 	}
 	if (strlen(out) > 6 && !strcmp(out + strlen(out) - 6, "+00:00"))
-		strcpy(out + strlen(out) - 6, "Z");
+		stpcpy(out + strlen(out) - 6, "Z");
 }
 
 /*
