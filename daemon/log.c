@@ -36,7 +36,10 @@ static bool goes_to_journal(void)
 	return known;
 }
 
-static void write_line(int priority, const char *format, va_list args)
+/* The second argument is a format for the va_list behind it. */
+#define PRINTF_OF_LIST __attribute__((format(printf, 2, 0)))
+
+PRINTF_OF_LIST static void write_line(int priority, const char *format, va_list args)
 {
 	char line[2048];
 	int used;
@@ -60,14 +63,16 @@ void log_line(int priority, const char *format, ...)
 	va_end(args);
 }
 
-static int from_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+PRINTF_OF_LIST static int from_libbpf(enum libbpf_print_level level, const char *format,
+				      va_list args)
 {
 	if (level <= LIBBPF_INFO)
 		write_line(LOG_DEBUG, format, args);
 	return 0;
 }
 
-static int from_libxdp(enum libxdp_print_level level, const char *format, va_list args)
+PRINTF_OF_LIST static int from_libxdp(enum libxdp_print_level level, const char *format,
+				      va_list args)
 {
 	if (level <= LIBXDP_INFO)
 		write_line(LOG_DEBUG, format, args);

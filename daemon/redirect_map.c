@@ -373,8 +373,9 @@ static void adopt_tables(struct redirect_map *map, unsigned view)
 		for (u32 hook = 0; hook < HOOKS; hook++) {
 			u32 id, other_id;
 			int fd = get_table(map, view, slot, hook, &id);
-			_cleanup_close_ int other = get_table(map, !view, slot, hook, &other_id);
+			int other = get_table(map, !view, slot, hook, &other_id);
 
+			closep(&other); /* only its id counts */
 			map->tables[slot][hook] = (struct table){.current_fd = fd, .staged_fd = -1};
 			if (id != other_id)
 				put_table(map, !view, slot, hook, fd, NULL); /* V1 */
