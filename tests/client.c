@@ -17,13 +17,14 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-/* A daemon in a child process: accepts one client, reads a line, sends `answer`, closes. */
+/* A daemon in a child process: accepts one client, reads a line, sends `answer` in pieces, closes.
+ */
 struct daemon {
 	char directory[32], path[64];
 	pid_t pid;
 };
 
-static _Noreturn void serve(int listener, const char *answer, size_t size)
+static _Noreturn void serve(int listener, const char *answer, size_t size, size_t piece)
 {
 	int fd = accept(listener, NULL, NULL);
 	char c = 0;
@@ -31,17 +32,19 @@ static _Noreturn void serve(int listener, const char *answer, size_t size)
 	while (c != '\n' && read(fd, &c, 1) == 1)
 		;
 	while (size) {
-		ssize_t n = send(fd, answer, size, MSG_NOSIGNAL);
+		ssize_t n = send(fd, answer, size < piece ? size : piece, MSG_NOSIGNAL);
 
 		if (n <= 0)
 			break;
 		answer += n;
 		size -= (size_t)n;
+		if (size)
+			usleep(2000); /* or the pieces would arrive as one */
 	}
 	_exit(0);
 }
 
-static struct daemon start(const char *answer, size_t size)
+static struct daemon start_piecewise(const char *answer, size_t size, size_t piece)
 {
 	struct daemon d = {.directory = "/tmp/client-XXXXXX"};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -54,9 +57,14 @@ static struct daemon start(const char *answer, size_t size)
 	cr_assert_eq(listen(listener, 1), 0);
 	d.pid = fork();
 	if (!d.pid)
-		serve(listener, answer, size);
+		serve(listener, answer, size, piece);
 	close(listener);
 	return d;
+}
+
+static struct daemon start(const char *answer, size_t size)
+{
+	return start_piecewise(answer, size, size);
 }
 
 static void stop(struct daemon *d)
@@ -94,6 +102,40 @@ Test(client, takes_answers_line_by_line)
 	cr_expect_eq(client_receive(client, &untouched, &err), -ECONNRESET);
 	cr_expect_str_eq(err.text, "the daemon closed the connection before its answer was whole");
 	cr_expect_null(untouched);
+	stop(&d);
+}
+
+Test(client, takes_answers_that_arrive_byte_by_byte)
+{
+	static const char answers[] = "{}\n{\"a\": 2}\n{}\n";
+	struct daemon d = start_piecewise(answers, sizeof(answers) - 1, 1);
+	_cleanup_(client_closep) struct client *client = ask(&d);
+	struct error err;
+
+	for (int i = 1; i <= 3; i++) {
+		json_auto_t *answer = NULL;
+
+		cr_assert_eq(client_receive(client, &answer, &err), 0, "%s", err.text);
+		cr_expect_eq(json_object_size(answer), i == 2);
+	}
+	stop(&d);
+}
+
+/* A first answer and the start of the second, then the rest of it. */
+Test(client, takes_an_answer_whose_end_comes_later)
+{
+	static const char answers[] = "{\"a\": 1}\n{\"a\": 2}\n";
+	struct daemon d = start_piecewise(answers, sizeof(answers) - 1, sizeof(answers) - 3);
+	_cleanup_(client_closep) struct client *client = NULL;
+	struct error err;
+
+	client = ask(&d);
+	for (int i = 1; i <= 2; i++) {
+		json_auto_t *answer = NULL;
+
+		cr_assert_eq(client_receive(client, &answer, &err), 0, "%s", err.text);
+		cr_expect_eq(json_integer_value(json_object_get(answer, "a")), i);
+	}
 	stop(&d);
 }
 
