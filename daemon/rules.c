@@ -340,6 +340,8 @@ int rules_open(struct config *config, struct store *store, struct interfaces *if
 			"kept, and no more are taken",
 			n, rules->policy->max_entries);
 	interfaces_settle(ifs);
+	/* While the maps by which they are known to be ours (D2) are still pinned. */
+	interfaces_detach_strays(ifs);
 	r = datapath_promote(rules->dp, err);
 	if (r < 0) {
 		rules->config = NULL;
@@ -347,7 +349,6 @@ int rules_open(struct config *config, struct store *store, struct interfaces *if
 	}
 	use_datapath(rules, rules->dp);
 	interfaces_settle(ifs);
-	interfaces_detach_strays(ifs);
 	*ret = take_pointer(&rules);
 	return 0;
 }
