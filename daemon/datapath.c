@@ -323,14 +323,15 @@ int datapath_promote(struct datapath *dp, struct error *err)
 	int r;
 
 	__atomic_store_n(&dp->control->complete, 1, __ATOMIC_RELEASE);
-	if (!strcmp(dp->set, CURRENT))
-		return 0;
 	snprintf(current, sizeof(current), "%s/" CURRENT, dp->pin_dir);
 	snprintf(next, sizeof(next), "%s/" NEXT, dp->pin_dir);
 	snprintf(old, sizeof(old), "%s/" OLD, dp->pin_dir);
 	r = remove_tree(old, err);
 	if (r < 0)
 		return r;
+	/* Adopted: a daemon before us may have died with new ones half made. */
+	if (!strcmp(dp->set, CURRENT))
+		return remove_tree(next, err);
 	if (rename(current, old) < 0 && errno != ENOENT)
 		return error_set(err, -errno, "cannot rename %s: %s", current, error_name(errno));
 	if (rename(next, current) < 0)
