@@ -300,25 +300,24 @@ static int drop_tc(struct interfaces *ifs, u32 slot, int ifindex, enum fwd_hook 
 {
 	struct fwd_interface *row = &datapath_interfaces(ifs->dp)[slot];
 	struct attachment *at = &ifs->slots[slot];
+	bool gone = false;
 	u32 there = 0;
 	int r = tc_get_filter(ifs->tc, ifindex, hook, &there, err);
 
 	if (!r && there && datapath_owner_has(&ifs->owner, there))
 		r = tc_remove_filter(ifs->tc, ifindex, hook, err);
-	if (!r && row->flags & FWD_INTERFACE_CLSACT && !at->program_id[hook ^ 3]) {
-		r = tc_remove_clsact(ifs->tc, ifindex, err);
-		row->flags &= ~FWD_INTERFACE_CLSACT;
-	}
+	/* The other direction's filter, which may be there unchecked, keeps it too. */
+	if (!r && row->flags & FWD_INTERFACE_CLSACT)
+		r = tc_remove_clsact(ifs->tc, ifindex, &gone, err);
 	if (r < 0)
 		return r;
+	if (gone)
+		row->flags &= ~FWD_INTERFACE_CLSACT;
 	at->program_id[hook] = 0;
 	at->checked[hook] = false;
 	datapath_unpin_program(ifs->dp, slot, hook);
 	return 0;
 }
-
-/* drop_tc() asks for the other direction's program by this. */
-_Static_assert((FWD_HOOK_TC_IN ^ 3) == FWD_HOOK_TC_OUT, "the two directions");
 
 /* ---- one hook ---- */
 

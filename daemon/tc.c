@@ -214,7 +214,7 @@ int tc_get_filter(struct tc *tc, int ifindex, enum fwd_hook hook, u32 *ret_progr
 	return r;
 }
 
-int tc_remove_clsact(struct tc *tc, int ifindex, struct error *err)
+int tc_remove_clsact(struct tc *tc, int ifindex, bool *ret_gone, struct error *err)
 {
 	struct filter_search search = {0};
 	struct nlmsghdr *msg;
@@ -223,13 +223,18 @@ int tc_remove_clsact(struct tc *tc, int ifindex, struct error *err)
 
 	if (!r)
 		r = dump_filters(tc, ifindex, FWD_HOOK_TC_OUT, &search, err);
-	if (r < 0 || search.any)
+	if (r < 0)
 		return r;
-	msg = new_message(tc, RTM_DELQDISC, 0, ifindex, &tcm);
-	tcm->tcm_parent = TC_H_CLSACT;
-	tcm->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
-	r = transact(tc, msg, "cannot remove the clsact qdisc", err);
-	return r == -ENOENT || r == -EINVAL || r == -ENODEV ? 0 : r;
+	if (!search.any) {
+		msg = new_message(tc, RTM_DELQDISC, 0, ifindex, &tcm);
+		tcm->tcm_parent = TC_H_CLSACT;
+		tcm->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
+		r = transact(tc, msg, "cannot remove the clsact qdisc", err);
+		if (r < 0 && r != -ENOENT && r != -EINVAL && r != -ENODEV)
+			return r;
+	}
+	*ret_gone = !search.any;
+	return 0;
 }
 
 /* ---- our filters ---- */

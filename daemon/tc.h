@@ -24,8 +24,8 @@ DEFINE_CLEANUP(struct tc *, tc_close);
 /* Adds clsact where there is none; *ret_added tells. */
 int tc_add_clsact(struct tc *tc, int ifindex, bool *ret_added, struct error *err);
 
-/* Removes clsact unless somebody's filter is on it. */
-int tc_remove_clsact(struct tc *tc, int ifindex, struct error *err);
+/* Removes clsact unless somebody's filter is on it; *ret_gone tells. */
+int tc_remove_clsact(struct tc *tc, int ifindex, bool *ret_gone, struct error *err);
 
 /* The program of the filter at our place in a direction; 0: there is no filter. */
 int tc_get_filter(struct tc *tc, int ifindex, enum fwd_hook hook, u32 *ret_program_id,
