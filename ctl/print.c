@@ -429,7 +429,7 @@ static int write_json(const char *text, size_t size, void *unused)
 		if (*text == 0x7f)
 			fputs("\\u007F", stdout);
 		else
-			putchar(*text);
+			putchar_unlocked(*text);
 	}
 	return 0;
 }
