@@ -3,5 +3,6 @@
 
     sandbox   namespaces, veth pairs and tun devices that go away whatever happens
     daemon    fwd in a namespace, fwctl, readiness, sanitizer reports
+    client    the control socket, byte by byte
     traffic   what is sent, what arrives, and which counters rose
 """

@@ -18,6 +18,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from .client import Client
 from .sandbox import run
 
 BUILD = Path(os.environ.get("FWD_BUILD", Path(__file__).parents[2] / "build-dev")).resolve()
@@ -184,11 +185,19 @@ class Daemon:
     def fwctl_json(self, *arguments, **options):
         return json.loads(self.fwctl("--json", *arguments, **options).stdout)
 
+    def client(self, **options):
+        return Client(self.socket_path, **options)
+
+    def request(self, command, **fields):
+        """The answer to one request: what fwctl would get, without its process."""
+        with self.client() as client:
+            return client.request(command, **fields)
+
     def verdicts(self):
         """Packets by (interface, hook, verdict), those that are not zero."""
         return {
             (interface["name"], hook["hook"], verdict): count["packets"]
-            for interface in self.fwctl_json("stats")["interfaces"]
+            for interface in self.request("stats")["interfaces"]
             for hook in interface["hooks"]
             for verdict, count in hook["verdicts"].items()
             if count["packets"]

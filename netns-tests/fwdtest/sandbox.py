@@ -119,6 +119,17 @@ class Interface:
     def tx_packets(self):
         return self.link()["stats64"]["tx"]["packets"]
 
+    def sent_packets(self):
+        """What `transmit()` has sent, and anything else that it transmits."""
+        return self.tx_packets()
+
+    def transmit(self, frame, count):
+        """The frame, so many times, as a program of the host would hand it to the driver."""
+        with self.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+            raw.bind((self.name, 0))
+            for _ in range(count):
+                raw.send(frame)
+
     def xdp_mode(self):
         """None, "native", "generic" or "multi", as the kernel has it."""
         modes = {1: "native", 2: "generic", 3: "offload", 4: "multi"}
@@ -142,11 +153,22 @@ class Interface:
 
 
 class Tun(Interface):
-    """A tun (IP packets) or tap (frames) device whose other end is a file descriptor here."""
+    """A tun (IP packets) or tap (frames) device whose other end is a file descriptor here.
+
+    What is transmitted into the descriptor is what the device receives.
+    """
 
     def __init__(self, namespace, name, fd):
         super().__init__(namespace, name)
         self.fd = fd
+        self.written = 0
+
+    def sent_packets(self):
+        return self.written
+
+    def transmit(self, packet, count):
+        for _ in range(count):
+            self.written += os.write(self.fd, packet) == len(packet)
 
     def read_packets(self):
         """The packets that were sent to the device since the last call."""
@@ -200,12 +222,16 @@ class Sandbox:
         namespace.ip("link", "set", "lo", "up")
         return namespace
 
-    def link(self, one, one_name, other, other_name):
-        """A veth pair with addresses: 10.N.0.1 and 2001:db8:N::1 at `one`, .2 and ::2 at `other`."""
+    def link(self, one, one_name, other, other_name, queues=None):
+        """A veth pair with addresses: 10.N.0.1 and 2001:db8:N::1 at `one`, .2 and ::2 at `other`.
+
+        With one queue packets arrive in the order in which they were sent, whatever flow they are of.
+        """
         subnet = next(self._subnets)
         mac = "02:00:00:00:%02x:%02x"
-        one.ip("link", "add", one_name, "address", mac % (subnet, 1), "type", "veth", "peer", "name", other_name,
-               "address", mac % (subnet, 2), "netns", other.name)
+        few = ["numtxqueues", queues, "numrxqueues", queues] if queues else []
+        one.ip("link", "add", one_name, "address", mac % (subnet, 1), *few, "type", "veth", "peer",
+               "name", other_name, "address", mac % (subnet, 2), *few, "netns", other.name)
         ends = Interface(one, one_name), Interface(other, other_name)
         for i, end in enumerate(ends, start=1):
             end.peer = ends[2 - i]

@@ -26,6 +26,7 @@ MARKER = b"fwd-netns-test"
 
 ARRIVAL_WAIT_S = 3  # for packets that should arrive, on a busy machine
 SILENCE_WAIT_S = 0.2  # for packets that should not
+COUNT_WAIT_S = 1  # for packets that are still on their way to be counted
 
 
 def ether(sender, *vlans):
@@ -89,11 +90,16 @@ class Receiver:
 
 
 class Listener(Receiver):
-    """A UDP socket of a host, on all its addresses: what the host's applications get."""
+    """A UDP socket of a host, on all its addresses: what the host's applications get.
 
-    def __init__(self, namespace, port):
+    With `device` only what that interface has received.
+    """
+
+    def __init__(self, namespace, port, device=None):
         self._socket = namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if device:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.name.encode())
         self._socket.bind(("::", port))
         self._socket.setblocking(False)
 
@@ -145,8 +151,59 @@ class TunReceiver(Receiver):
         """The device is the sandbox's."""
 
 
+class Program:
+    """A program of a host that sends, as a Flow's sender: what it sends goes where routes lead it.
+
+    "udp" sends the frame as payload to a port; "tcp" tries to connect to the port; "icmp" sends an
+    echo request with the frame in it.
+    """
+
+    def __init__(self, namespace, destination, kind="udp", port=7):
+        self.namespace, self.destination, self.kind, self.port = namespace, destination, kind, port
+        self._sent = 0
+
+    def __repr__(self):
+        return f"{self.kind} from {self.namespace} to {self.destination}"
+
+    def sent_packets(self):
+        return self._sent
+
+    def transmit(self, payload, count):
+        family = socket.AF_INET6 if ":" in self.destination else socket.AF_INET
+        for _ in range(count):
+            getattr(self, "_" + self.kind)(family, payload)
+            self._sent += 1
+
+    def _udp(self, family, payload):
+        with self.namespace.socket(family, socket.SOCK_DGRAM) as program:
+            program.sendto(payload, (self.destination, self.port))
+
+    def _tcp(self, family, _):
+        with self.namespace.socket(family, socket.SOCK_STREAM) as program:
+            program.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                program.connect((self.destination, self.port))
+
+    def _icmp(self, family, payload):
+        echo, protocol = {socket.AF_INET: (8, socket.IPPROTO_ICMP),
+                          socket.AF_INET6: (128, socket.IPPROTO_ICMPV6)}[family]
+        header = struct.pack("!BBHHH", echo, 0, 0, 1, 1)
+        if family == socket.AF_INET:
+            header = header[:2] + struct.pack("!H", _checksum(header + payload)) + header[4:]
+        with self.namespace.socket(family, socket.SOCK_RAW, protocol) as program:
+            with contextlib.suppress(OSError):  # a raw socket is told of a drop: ENOBUFS
+                program.sendto(header + payload, (self.destination, 0))
+
+
+def _checksum(data):
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
 class Flow:
-    """`frame`, `count` times, from the interface `sender` to the Receiver `receiver`."""
+    """`frame`, `count` times, from `sender`, an interface or a Program, to the Receiver `receiver`."""
 
     def __init__(self, sender, frame, receiver, count=3):
         self.sender, self.frame, self.receiver, self.count = sender, bytes(frame), receiver, count
@@ -154,13 +211,10 @@ class Flow:
     def send(self, expected, wait_s):
         """The packets that arrived."""
         self.receiver.drain()
-        before = self.sender.tx_packets()
-        with self.sender.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
-            raw.bind((self.sender.name, 0))
-            for _ in range(self.count):
-                raw.send(self.frame)
+        before = self.sender.sent_packets()
+        self.sender.transmit(self.frame, self.count)
         arrived = self.receiver.packets(expected, wait_s)
-        sent = self.sender.tx_packets() - before
+        sent = self.sender.sent_packets() - before
         assert sent == self.count, f"{self.sender} sent {sent} packets, not {self.count}"
         return arrived
 
@@ -170,8 +224,9 @@ class Flow:
         assert len(arrived) == self.count, f"{len(arrived)} of {self.count} packets of {self.sender} arrived"
         return arrived
 
-    def is_dropped(self):
-        arrived = self.send(0, SILENCE_WAIT_S)
+    def is_dropped(self, wait_s=SILENCE_WAIT_S):
+        """None arrives within the wait, which may be short where counters tell of each packet, too."""
+        arrived = self.send(0, wait_s)
         assert not arrived, f"{len(arrived)} of {self.count} packets of {self.sender} arrived, but none should"
 
 
@@ -188,6 +243,11 @@ def rises(daemon, expected):
     """Exactly these counters rise, by so many packets: {(interface, hook, verdict): packets}."""
     before = daemon.verdicts()
     yield
-    after = daemon.verdicts()
-    risen = {key: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
-    assert risen == expected, f"counters that rose: {risen}, expected: {expected}"
+    deadline = time.monotonic() + COUNT_WAIT_S
+    while True:
+        after = daemon.verdicts()
+        risen = {key: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
+        if risen == expected:
+            return
+        assert time.monotonic() < deadline, f"counters that rose: {risen}, expected: {expected}"
+        time.sleep(0.02)
