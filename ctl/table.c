@@ -13,7 +13,7 @@ static size_t column_count(const struct table *table)
 {
 	size_t n = 1; /* no table has none */
 
-	while (table->columns[n].title)
+	while (n < TABLE_COLUMNS_MAX && table->columns[n].title)
 		n++;
 	return n;
 }
