@@ -11,9 +11,9 @@
 
 static size_t column_count(const struct table *table)
 {
-	size_t n = 1; /* no table has none */
+	size_t n = 0;
 
-	while (n < TABLE_COLUMNS_MAX && table->columns[n].title)
+	while (table->columns[n].title)
 		n++;
 	return n;
 }
@@ -83,8 +83,9 @@ static void measure(struct table *table, size_t n)
 		table->widths[i] = table->columns[i].width;
 		widen(table, i, table->columns[i].title);
 	}
-	for (size_t i = 0; i < table->cells; i++) {
-		widen(table, i % n, cell);
+	for (size_t i = 0, column = 0; i < table->cells; i++) {
+		widen(table, column, cell);
+		column = column + 1 == n ? 0 : column + 1;
 		cell += strlen(cell) + 1;
 	}
 }
@@ -112,8 +113,9 @@ int table_flush(struct table *table)
 	for (size_t i = 0; i < n && !table->begun; i++)
 		print_cell(table, i, table->columns[i].title);
 	table->begun = true;
-	for (size_t i = 0; i < table->cells; i++) {
-		print_cell(table, i % n, cell);
+	for (size_t i = 0, column = 0; i < table->cells; i++) {
+		print_cell(table, column, cell);
+		column = column + 1 == n ? 0 : column + 1;
 		cell += strlen(cell) + 1;
 	}
 	table->used = table->cells = 0;
