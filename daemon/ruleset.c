@@ -161,6 +161,12 @@ static void split(struct ruleset *set, size_t at, bool appending)
 	from->n = keep;
 }
 
+/* True if a rule that goes to the block at `at` makes another one. */
+static bool needs_block(const struct ruleset *set, size_t at)
+{
+	return !set->n_blocks || set->blocks[at]->n == BLOCK_RULES;
+}
+
 int ruleset_put(struct ruleset *set, const struct rule *rule)
 {
 	struct rule *old = find(set, &rule->prefix);
@@ -173,11 +179,12 @@ int ruleset_put(struct ruleset *set, const struct rule *rule)
 		*old = *rule;
 		return 0;
 	}
-	if ((set->n_spare < 1 || set->n_blocks == set->room) && ruleset_reserve(set, 1) < 0)
+	at = find_block(set, &rule->prefix);
+	if (needs_block(set, at) && (!set->n_spare || set->n_blocks == set->room) &&
+	    ruleset_reserve(set, 1) < 0)
 		return -ENOMEM;
 	if (!set->n_blocks)
 		insert_block(set, 0);
-	at = find_block(set, &rule->prefix);
 	block = set->blocks[at];
 	i = find_in_block(block, &rule->prefix);
 	if (block->n == BLOCK_RULES) {
