@@ -16,6 +16,7 @@
 #include <linux/ipv6.h>
 #include <linux/types.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <bpf/bpf_endian.h>
 
