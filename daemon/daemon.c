@@ -29,14 +29,6 @@ static int on_settle(sd_event_source *source, void *data)
 }
 
 /* Many changes come together; they are looked at once. */
-static void on_link_change(void *data)
-{
-	struct daemon *daemon = data;
-
-	if (daemon->settle_source)
-		sd_event_source_set_enabled(daemon->settle_source, SD_EVENT_ONESHOT);
-}
-
 static int on_links(sd_event_source *source, int fd, u32 revents, void *data)
 {
 	struct daemon *daemon = data;
@@ -44,7 +36,7 @@ static int on_links(sd_event_source *source, int fd, u32 revents, void *data)
 
 	if (links_process(daemon->links, &err) < 0)
 		log_warning("%s", err.text);
-	return 0;
+	return sd_event_source_set_enabled(daemon->settle_source, SD_EVENT_ONESHOT);
 }
 
 static void arm_expiry(struct daemon *daemon, u64 next_ns)
@@ -199,11 +191,11 @@ static int open_event_loop(struct daemon *daemon, struct error *err)
 /* Watched from the moment that the rules are there to answer for. */
 static int add_sources(struct daemon *daemon, struct error *err)
 {
-	int r = sd_event_add_io(daemon->event, &daemon->links_source, links_fd(daemon->links),
-				EPOLLIN, on_links, daemon);
+	int r = sd_event_add_defer(daemon->event, &daemon->settle_source, on_settle, daemon);
 
 	if (r >= 0)
-		r = sd_event_add_defer(daemon->event, &daemon->settle_source, on_settle, daemon);
+		r = sd_event_add_io(daemon->event, &daemon->links_source, links_fd(daemon->links),
+				    EPOLLIN, on_links, daemon);
 	if (r >= 0)
 		r = sd_event_add_time(daemon->event, &daemon->expiry_source, CLOCK_BOOTTIME, 0, 0,
 				      on_expiry, daemon);
@@ -250,7 +242,7 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	if (!r)
 		r = grace_open(err);
 	if (!r)
-		r = links_open(on_link_change, daemon, &daemon->links, err);
+		r = links_open(&daemon->links, err);
 	if (!r)
 		r = tc_open(&daemon->tc, err);
 	if (!r)

@@ -10,12 +10,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* Each error but the last stands for messages that were lost meanwhile. */
+#define DRAIN_TRIES 100
+
 struct links {
-	struct nl_sock *socket;
 	struct nl_cache_mngr *manager;
 	struct nl_cache *cache; /* owned by the manager */
-	void (*changed)(void *data);
-	void *data;
+	struct nl_sock *socket; /* to ask again */
 };
 
 static int nl_failed(struct error *err, int code, const char *what)
@@ -23,28 +24,32 @@ static int nl_failed(struct error *err, int code, const char *what)
 	return error_set(err, -EIO, "%s: %s", what, nl_geterror(code));
 }
 
-static void on_change(struct nl_cache *cache, struct nl_object *object, int action, void *data)
+static int watch(struct links *links, struct error *err)
 {
-	struct links *links = data;
+	int r = nl_cache_mngr_alloc(NULL, NETLINK_ROUTE, NL_AUTO_PROVIDE, &links->manager);
 
-	links->changed(links->data);
+	if (r < 0)
+		return nl_failed(err, r, "cannot watch the network interfaces");
+	r = nl_cache_mngr_add(links->manager, "route/link", NULL, NULL, &links->cache);
+	return r < 0 ? nl_failed(err, r, "cannot list the network interfaces") : 0;
 }
 
-int links_open(void (*changed)(void *data), void *data, struct links **ret, struct error *err)
+int links_open(struct links **ret, struct error *err)
 {
 	_cleanup_(links_closep) struct links *links = calloc(1, sizeof(*links));
 	int r;
 
 	if (!links)
 		return error_no_memory(err);
-	links->changed = changed;
-	links->data = data;
-	r = nl_cache_mngr_alloc(NULL, NETLINK_ROUTE, NL_AUTO_PROVIDE, &links->manager);
+	links->socket = nl_socket_alloc();
+	if (!links->socket)
+		return error_no_memory(err);
+	r = nl_connect(links->socket, NETLINK_ROUTE);
 	if (r < 0)
-		return nl_failed(err, r, "cannot watch the network interfaces");
-	r = nl_cache_mngr_add(links->manager, "route/link", on_change, links, &links->cache);
+		return nl_failed(err, r, "cannot open a netlink socket");
+	r = watch(links, err);
 	if (r < 0)
-		return nl_failed(err, r, "cannot list the network interfaces");
+		return r;
 	*ret = take_pointer(&links);
 	return 0;
 }
@@ -55,6 +60,7 @@ void links_close(struct links *links)
 		return;
 	if (links->manager)
 		nl_cache_mngr_free(links->manager);
+	nl_socket_free(links->socket);
 	free(links);
 }
 
@@ -67,7 +73,14 @@ int links_process(struct links *links, struct error *err)
 {
 	int r = nl_cache_mngr_data_ready(links->manager);
 
-	return r < 0 ? nl_failed(err, r, "cannot read changes of the network interfaces") : 0;
+	if (r >= 0)
+		return 0;
+	/* The kernel had more to say than the socket holds. What it holds is older than the answer.
+	 */
+	for (int i = 0; r < 0 && i < DRAIN_TRIES; i++)
+		r = nl_cache_mngr_data_ready(links->manager);
+	r = nl_cache_resync(links->socket, links->cache, NULL, NULL);
+	return r < 0 ? nl_failed(err, r, "cannot list the network interfaces again") : 0;
 }
 
 static void describe(struct rtnl_link *link, struct link_info *ret)
@@ -83,10 +96,27 @@ static void describe(struct rtnl_link *link, struct link_info *ret)
 	*ret = info;
 }
 
-/* A bridge's ports are in the cache a second time, as members of the bridge. */
-static bool is_plain(struct nl_object *object)
+static bool has_family(struct nl_object *object, int family)
 {
-	return rtnl_link_get_family((struct rtnl_link *)object) == AF_UNSPEC;
+	return rtnl_link_get_family((struct rtnl_link *)object) == family;
+}
+
+/*
+ * The cache has some links once more for each family that has something to say of them. A bridge is
+ * there as such only; its ports are there as links, too.
+ */
+static bool is_plain(struct links *links, struct nl_object *object)
+{
+	int ifindex = rtnl_link_get_ifindex((struct rtnl_link *)object);
+
+	if (!has_family(object, AF_BRIDGE))
+		return has_family(object, AF_UNSPEC);
+	for (struct nl_object *other = nl_cache_get_first(links->cache); other;
+	     other = nl_cache_get_next(other))
+		if (has_family(other, AF_UNSPEC) &&
+		    rtnl_link_get_ifindex((struct rtnl_link *)other) == ifindex)
+			return false;
+	return true;
 }
 
 /* The link of that name, or, with `name` NULL, of that index. */
@@ -96,8 +126,10 @@ static bool find(struct links *links, const char *name, int ifindex, struct link
 	     object = nl_cache_get_next(object)) {
 		struct rtnl_link *link = (struct rtnl_link *)object;
 
-		if (!is_plain(object) || (name ? strcmp(rtnl_link_get_name(link), name) != 0
-					       : rtnl_link_get_ifindex(link) != ifindex))
+		if (name ? strcmp(rtnl_link_get_name(link), name) != 0
+			 : rtnl_link_get_ifindex(link) != ifindex)
+			continue;
+		if (!is_plain(links, object))
 			continue;
 		describe(link, ret);
 		return true;
@@ -132,7 +164,7 @@ int links_list(struct links *links, struct link_info **ret, size_t *ret_n, struc
 		return error_no_memory(err);
 	for (object = nl_cache_get_first(links->cache); object && n < room;
 	     object = nl_cache_get_next(object))
-		if (is_plain(object))
+		if (is_plain(links, object))
 			describe((struct rtnl_link *)object, &list[n++]);
 	qsort(list, n, sizeof(*list), compare_links);
 	*ret = list;

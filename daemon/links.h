@@ -17,12 +17,14 @@ struct link_info {
 	u8 mac[6];   /* zero where there is none */
 };
 
-/* `changed` is called from links_process(), once for each thing that changed. */
-int links_open(void (*changed)(void *data), void *data, struct links **ret, struct error *err);
+int links_open(struct links **ret, struct error *err);
 void links_close(struct links *links);
 DEFINE_CLEANUP(struct links *, links_close);
 
-/* To poll for reading; then call links_process(). */
+/*
+ * To poll for reading; then call links_process(). Any message may tell of a change, also of one
+ * that is not in struct link_info, such as an XDP program that was taken off.
+ */
 int links_fd(const struct links *links);
 int links_process(struct links *links, struct error *err);
 
