@@ -577,6 +577,8 @@ static void settle_link(struct interfaces *ifs, u32 slot, const struct link_info
 			r = ensure(ifs, slot, link, hook, &err);
 		else
 			r = drop(ifs, slot, link->ifindex, hook, &err);
+		if (r == -ENODEV) /* it is gone; the message is on its way */
+			return;
 		if (r < 0) {
 			note_error(ifs, slot, err.text);
 			return;
