@@ -218,10 +218,12 @@ static int open_database(struct store *store, struct error *err)
 			    NULL) != SQLITE_OK)
 		return db_error(store, "open", err);
 	sqlite3_busy_timeout(store->db, 2000);
+	/* First, so that what is not ours is not written to. */
+	r = check_version(store, err);
 	/* WAL with FULL: one fsync a commit, and readers such as backups do not get in the way. */
-	r = execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", "open", err);
 	if (!r)
-		r = check_version(store, err);
+		r = execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", "open",
+			    err);
 	if (!r)
 		r = execute(store, schema, "set up", err);
 	for (size_t i = 0; !r && i < STATEMENTS; i++)
