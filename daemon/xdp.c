@@ -75,6 +75,16 @@ static u32 mode_flag(bool native)
 	return native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
 }
 
+/*
+ * For a program that takes packets in several buffers, generic XDP copies them into new ones
+ * (skb_pp_cow_data() in net/core/skbuff.c), which forget how long the link-layer header is: TC then
+ * takes the network header for it; seen on 6.18. For another program it joins the buffers in place.
+ */
+static bool wants_frags(bool native)
+{
+	return native && datapath_has_frags();
+}
+
 /* Alone on the interface, we swap one program for the other in one step of the kernel. */
 static int replace_single(int ifindex, struct bpf_object *obj, const struct xdp_state *state,
 			  int *ret_fd, struct error *err)
@@ -87,7 +97,7 @@ static int replace_single(int ifindex, struct bpf_object *obj, const struct xdp_
 	if (old_fd < 0)
 		return error_set(err, -errno, "cannot open the program that is attached: %s",
 				 error_name(errno));
-	bpf_program__set_flags(program, datapath_has_frags() ? BPF_F_XDP_HAS_FRAGS : 0);
+	bpf_program__set_flags(program, wants_frags(state->native) ? BPF_F_XDP_HAS_FRAGS : 0);
 	r = bpf_object__load(obj);
 	if (r < 0)
 		return error_set(err, r, "the kernel does not load the XDP program: %s",
@@ -129,7 +139,7 @@ static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *
 		program = NULL;
 		return error_set(err, r, "libxdp does not take the program: %s", error_name(r));
 	}
-	if (datapath_has_frags())
+	if (wants_frags(native))
 		xdp_program__set_xdp_frags_support(program, true);
 	r = xdp_program__attach(program, ifindex, native ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0);
 	if (r < 0)
