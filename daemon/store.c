@@ -187,6 +187,16 @@ static int settle_boot(struct store *store, struct error *err)
 	return r;
 }
 
+/* Rules that have ended are not loaded; that a full disk keeps them does no harm. */
+static void forget_ended(struct store *store, const char *table)
+{
+	char sql[128];
+
+	snprintf(sql, sizeof(sql), "DELETE FROM %s WHERE expires_boot_ns BETWEEN 1 AND %lld", table,
+		 (long long)boot_ns());
+	execute(store, sql, "write", NULL);
+}
+
 static int check_version(struct store *store, struct error *err)
 {
 	int id = 0, version = 0, r;
@@ -203,6 +213,8 @@ static int check_version(struct store *store, struct error *err)
 				 store->path,
 				 id == APPLICATION_ID ? "a newer fwd" : "another program",
 				 (unsigned)id, version);
+	if (id == APPLICATION_ID && version == SCHEMA_VERSION)
+		return 0; /* writing it again would need room on the disk */
 	snprintf(sql, sizeof(sql), "PRAGMA application_id = %d; PRAGMA user_version = %d",
 		 APPLICATION_ID, SCHEMA_VERSION);
 	return execute(store, sql, "write", err);
@@ -232,7 +244,11 @@ static int open_database(struct store *store, struct error *err)
 			r = db_error(store, "set up", err);
 	if (!r)
 		r = settle_boot(store, err);
-	return r;
+	if (r < 0)
+		return r;
+	forget_ended(store, "block");
+	forget_ended(store, "allow");
+	return 0;
 }
 
 static int lock_directory(const char *dir, int *ret_fd, struct error *err)
