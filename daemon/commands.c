@@ -245,9 +245,9 @@ static json_t *fill_rows(const struct daemon *daemon, struct listing *listing, b
 {
 	const struct policy *policy = rules_policy(daemon->rules);
 	struct policy_sets sets = table_sets(daemon, listing->table);
-	const struct prefix *from = listing->started  ? &listing->last
-				    : listing->within ? &listing->scope
-						      : NULL;
+	const bool resumed = listing->started;
+	const struct prefix shown = listing->last;
+	const struct prefix *from = resumed ? &shown : listing->within ? &listing->scope : NULL;
 	json_t *rows = json_array();
 	struct policy_walk walk;
 	const struct rule *rule;
@@ -258,8 +258,7 @@ static json_t *fill_rows(const struct daemon *daemon, struct listing *listing, b
 	while (rows && (rule = policy_walk_next(&walk, &set))) {
 		const char *origin = origin_name(policy, listing->table, set);
 
-		if (listing->started && prefix_equal(&rule->prefix, &listing->last) &&
-		    !json_array_size(rows))
+		if (resumed && prefix_equal(&rule->prefix, &shown))
 			continue;
 		if (is_behind(listing, &rule->prefix))
 			break;
