@@ -57,6 +57,9 @@ _Static_assert(ARRAY_SIZE(hook_names) == FWD_HOOKS, "a name for each hook");
 #define OLD	       "old"
 #define INTERFACE_SIZE (FWD_MAX_INTERFACES * sizeof(struct fwd_interface))
 
+static const char *const set_names[] = {CURRENT, NEXT, OLD};
+_Static_assert(ARRAY_SIZE(set_names) == DATAPATH_SETS, "a name for each set");
+
 struct datapath {
 	char pin_dir[PATH_MAX - 64];
 	const char *set; /* CURRENT or NEXT */
@@ -358,7 +361,17 @@ void datapath_close(struct datapath *dp)
 
 int datapath_remove_pins(const char *pin_dir, struct error *err)
 {
-	return remove_tree(pin_dir, err);
+	char path[PATH_MAX];
+	int r = 0;
+
+	for (size_t i = 0; !r && i < ARRAY_SIZE(set_names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", pin_dir, set_names[i]);
+		r = remove_tree(path, err);
+	}
+	/* Stays where others have pins in it. */
+	if (!r)
+		rmdir(pin_dir);
+	return r;
 }
 
 /* ---- whose programs ---- */
@@ -373,13 +386,12 @@ static u32 map_id(int fd)
 
 void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret)
 {
-	static const char *const sets[DATAPATH_SETS] = {CURRENT, NEXT, OLD};
-
 	for (size_t i = 0; i < DATAPATH_SETS; i++) {
 		_cleanup_close_ int fd = -1;
 		char path[PATH_MAX];
 
-		snprintf(path, sizeof(path), "%s/%s/%s", pin_dir, sets[i], map_names[MAP_CONTROL]);
+		snprintf(path, sizeof(path), "%s/%s/%s", pin_dir, set_names[i],
+			 map_names[MAP_CONTROL]);
 		fd = bpf_obj_get(path);
 		ret->control_ids[i] = fd < 0 ? 0 : map_id(fd);
 	}

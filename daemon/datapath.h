@@ -50,7 +50,7 @@ int datapath_promote(struct datapath *dp, struct error *err);
 void datapath_close(struct datapath *dp);
 DEFINE_CLEANUP(struct datapath *, datapath_close);
 
-/* Removes all pins of an instance, whoever made them. */
+/* Removes all pins of an instance, whichever daemon made them, and none of others. */
 int datapath_remove_pins(const char *pin_dir, struct error *err);
 
 /* The control maps of an instance, of any version (D2); 0 where there is none. */
