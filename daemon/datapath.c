@@ -654,17 +654,32 @@ void datapath_clear_counters(struct datapath *dp, u32 slot)
 	}
 }
 
+/* Adds, since packets are counted in `to` already; what comes within this call may be lost. */
+static void add_counters(int from_fd, int to_fd, u32 index, struct fwd_counters *more,
+			 struct fwd_counters *sum, int cpus)
+{
+	if (bpf_map_lookup_elem(from_fd, &index, more) < 0 ||
+	    bpf_map_lookup_elem(to_fd, &index, sum) < 0)
+		return;
+	for (int cpu = 0; cpu < cpus; cpu++) {
+		for (size_t v = 0; v < FWD_VERDICTS; v++) {
+			sum[cpu].by_verdict[v].packets += more[cpu].by_verdict[v].packets;
+			sum[cpu].by_verdict[v].bytes += more[cpu].by_verdict[v].bytes;
+		}
+	}
+	bpf_map_update_elem(to_fd, &index, sum, BPF_ANY);
+}
+
 void datapath_copy_counters(struct datapath *from, struct datapath *to)
 {
 	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ struct fwd_counters *per_cpu = calloc((size_t)cpus, sizeof(*per_cpu));
+	_cleanup_free_ struct fwd_counters *more = calloc((size_t)cpus, sizeof(*more));
+	_cleanup_free_ struct fwd_counters *sum = calloc((size_t)cpus, sizeof(*sum));
 
-	for (u32 i = 0; per_cpu && i < FWD_MAX_INTERFACES * FWD_HOOKS; i++) {
-		if (!from->interfaces[i / FWD_HOOKS].ifindex)
-			continue;
-		if (!bpf_map_lookup_elem(from->fds[MAP_COUNTERS], &i, per_cpu))
-			bpf_map_update_elem(to->fds[MAP_COUNTERS], &i, per_cpu, BPF_ANY);
-	}
+	for (u32 i = 0; more && sum && i < FWD_MAX_INTERFACES * FWD_HOOKS; i++)
+		if (from->interfaces[i / FWD_HOOKS].ifindex)
+			add_counters(from->fds[MAP_COUNTERS], to->fds[MAP_COUNTERS], i, more, sum,
+				     cpus);
 	prefix_map_copy_counters(from->block, to->block);
 	prefix_map_copy_counters(from->allow, to->allow);
 	redirect_map_copy_counters(from->redirects, to->redirects);
