@@ -19,6 +19,7 @@ import time
 
 ETH_P_ALL = 3  # linux/if_ether.h
 SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 TP_STATUS_VLAN_VALID = 1 << 4  # linux/if_packet.h
 
 # In every packet that is made here, and what a capture goes by.
@@ -66,6 +67,10 @@ class Receiver:
 
     def drain(self):
         self.packets(0, 0)
+
+    def make_room(self, size):
+        """For packets that nobody takes for a while."""
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
     def packets(self, expected, wait_s):
         """What has arrived, as soon as it is as much as expected; waits for that at most so long."""
