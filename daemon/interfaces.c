@@ -51,10 +51,11 @@ void interfaces_close(struct interfaces *ifs)
 
 void interfaces_use(struct interfaces *ifs, struct datapath *dp, const struct datapath_owner *owner)
 {
+	/* To check a program is to load it once more, which takes time. */
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES && dp != ifs->dp; slot++)
+		memset(ifs->slots[slot].checked, 0, sizeof(ifs->slots[slot].checked));
 	ifs->dp = dp;
 	ifs->owner = *owner;
-	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
-		memset(ifs->slots[slot].checked, 0, sizeof(ifs->slots[slot].checked));
 }
 
 void interfaces_want(struct interfaces *ifs, const struct interfaces_wanted *wanted)
