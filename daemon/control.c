@@ -30,7 +30,7 @@ struct connection {
 	struct connection *next, **link;
 	struct peer peer;
 	int fd;
-	int list_fd; /* came with the request that is being read */
+	int list_fd; /* came with what was read last */
 	sd_event_source *io, *deadline;
 
 	char *in; /* REQUEST_MAX_BYTES */
@@ -46,7 +46,7 @@ struct control {
 	sd_event *event;
 	struct control_handler handler;
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-	gid_t group;
+	gid_t group; /* 0: none */
 	int fd;
 	int spare_fd; /* given up to refuse a connection when there are no descriptors left */
 	ino_t inode;
@@ -113,7 +113,7 @@ static int refuse(struct connection *c, int code, const char *message)
 static int handle_line(struct connection *c, const char *line, size_t size)
 {
 	const struct control_handler *handler = &c->control->handler;
-	_cleanup_close_ int list_fd = take_fd(&c->list_fd);
+	_cleanup_close_ int list_fd = -1;
 	const struct command *command;
 	struct answer answer = {0};
 	json_t *request = NULL;
@@ -124,6 +124,12 @@ static int handle_line(struct connection *c, const char *line, size_t size)
 		return refuse(c, r, err.text);
 	if (r < 0)
 		return queue(c, control_error(r, err.text));
+	/* Where requests are sent without waiting, it may have come with a later one. */
+	if (json_is_true(json_object_get(request, "list")))
+		list_fd = take_fd(&c->list_fd);
+	/* Others leave it: the kernel joins bytes to those behind them that have a descriptor. */
+	if (json_is_true(json_object_get(request, "list")))
+		list_fd = take_fd(&c->list_fd);
 	handler->run(handler->data, &c->peer, command, request, list_fd, &answer);
 	json_decref(request);
 	c->listing = answer.listing;
@@ -160,6 +166,10 @@ static int take_turn(struct connection *c)
 		r = handle_line(c, c->in, size);
 		c->in_used -= size + 1;
 		memmove(c->in, newline + 1, c->in_used);
+		if (!c->in_used) {
+			closep(&c->list_fd); /* no request wanted it */
+			c->list_fd = -1;
+		}
 		return r;
 	}
 	if (c->in_used == REQUEST_MAX_BYTES)
@@ -187,7 +197,7 @@ static int receive(struct connection *c)
 		.msg_controllen = sizeof(control.bytes),
 	};
 	ssize_t n = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	int r = 0;
+	bool too_many = false;
 
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
@@ -205,14 +215,14 @@ static int receive(struct connection *c)
 				c->list_fd = fd;
 			} else {
 				close(fd);
-				r = -EPROTO;
+				too_many = true;
 			}
 		}
 	}
 	if (!n)
 		c->ended = true;
 	c->in_used += (size_t)n;
-	return r;
+	return too_many ? refuse(c, -EINVAL, "more descriptors came than requests for them") : 0;
 }
 
 static int flush(struct connection *c, bool *ret_progress)
@@ -320,8 +330,8 @@ static bool in_group(int fd, gid_t primary, gid_t group)
 	_cleanup_free_ gid_t *groups = NULL;
 	socklen_t size = 256 * sizeof(*groups);
 
-	if (group == 0 || primary == group)
-		return primary == group;
+	if (primary == group)
+		return true;
 	groups = malloc(size);
 	if (groups && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0 &&
 	    errno == ERANGE && size <= GROUPS_MAX * sizeof(*groups)) {
@@ -349,7 +359,7 @@ static bool may_connect(const struct control *control, int fd, struct peer *ret)
 	*ret = (struct peer){.uid = cred.uid, .pid = cred.pid};
 	if (cred.uid == 0)
 		return true;
-	if (in_group(fd, cred.gid, control->group))
+	if (control->group && in_group(fd, cred.gid, control->group))
 		return true;
 	log_warning("refused uid %u (pid %d): not root, and not in the socket's group", cred.uid,
 		    cred.pid);
