@@ -124,9 +124,6 @@ static int handle_line(struct connection *c, const char *line, size_t size)
 		return refuse(c, r, err.text);
 	if (r < 0)
 		return queue(c, control_error(r, err.text));
-	/* Where requests are sent without waiting, it may have come with a later one. */
-	if (json_is_true(json_object_get(request, "list")))
-		list_fd = take_fd(&c->list_fd);
 	/* Others leave it: the kernel joins bytes to those behind them that have a descriptor. */
 	if (json_is_true(json_object_get(request, "list")))
 		list_fd = take_fd(&c->list_fd);
