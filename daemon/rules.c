@@ -523,6 +523,8 @@ static size_t sort_unique(struct prefix *prefixes, size_t n)
 {
 	size_t kept = 0;
 
+	if (!n)
+		return 0; /* an empty list has no memory, which qsort() wants */
 	qsort(prefixes, n, sizeof(*prefixes), compare_prefixes);
 	for (size_t i = 0; i < n; i++)
 		if (!kept || !prefix_equal(&prefixes[kept - 1], &prefixes[i]))
