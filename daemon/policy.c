@@ -147,6 +147,46 @@ void policy_unshare_runtime(struct policy *other)
 	other->allow[ORIGIN_RUNTIME] = NULL;
 }
 
+static void keep_created(struct origin *origin, const struct policy *old)
+{
+	for (size_t i = 0; i < old->n_origins; i++)
+		if (i != ORIGIN_RUNTIME && !strcmp(old->origins[i].name, origin->name))
+			ruleset_keep_created(origin->rules, old->origins[i].rules);
+}
+
+void policy_keep_created(struct policy *policy, const struct policy *old)
+{
+	for (size_t i = 0; i < policy->n_origins; i++)
+		if (i != ORIGIN_RUNTIME)
+			keep_created(&policy->origins[i], old);
+	ruleset_keep_created(policy->allow[ORIGIN_CONFIG], old->allow[ORIGIN_CONFIG]);
+}
+
+int policy_check_redirects(const struct policy *policy, struct error *err)
+{
+	char ports[REDIRECT_PORTS_TEXT_MAX], other_ports[REDIRECT_PORTS_TEXT_MAX];
+
+	if (policy->n_redirects > REDIRECTS_MAX)
+		return error_set(err, -ENOSPC, "full: %zu redirects, more than %d",
+				 policy->n_redirects, REDIRECTS_MAX);
+	for (size_t i = policy->n_config_redirects; i < policy->n_redirects; i++) {
+		for (size_t j = 0; j < policy->n_config_redirects; j++) {
+			const struct redirect *runtime = &policy->redirects[i];
+			const struct redirect *other = &policy->redirects[j];
+
+			if (!redirect_overlaps(runtime, other))
+				continue;
+			redirect_ports_format(other, ports);
+			redirect_ports_format(runtime, other_ports);
+			return error_set(err, -EEXIST,
+					 "the redirect of %s to \"%s\" overlaps that of %s to "
+					 "\"%s\", which fwctl added: delete one of them",
+					 ports, other->target, other_ports, runtime->target);
+		}
+	}
+	return 0;
+}
+
 /* ---- reading ---- */
 
 struct policy_sets policy_block_sets(const struct policy *policy)

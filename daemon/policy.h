@@ -55,6 +55,12 @@ int policy_share_runtime(struct policy *to, const struct policy *from, struct er
 /* `other` no longer has the runtime rules that it shares. */
 void policy_unshare_runtime(struct policy *other);
 
+/* What `old` has from the same origins stays as old as it is. */
+void policy_keep_created(struct policy *policy, const struct policy *old);
+
+/* -EEXIST: a runtime redirect overlaps one of the configuration. -ENOSPC: there are too many. */
+int policy_check_redirects(const struct policy *policy, struct error *err);
+
 /* Puts runtime redirects in the place of those that are there. 0 or -ENOMEM. */
 int policy_set_runtime_redirects(struct policy *policy, const struct redirect *redirects, size_t n,
 				 struct error *err);

@@ -339,6 +339,8 @@ int rules_open(struct config *config, struct store *store, struct interfaces *if
 			"%zu entries are blocked, more than blacklist.max_entries = %u: all are "
 			"kept, and no more are taken",
 			n, rules->policy->max_entries);
+	if (policy_check_redirects(rules->policy, err) < 0)
+		log_warning("%s; meanwhile that of fwctl goes first", err->text);
 	interfaces_settle(ifs);
 	/* While the maps by which they are known to be ours (D2) are still pinned. */
 	interfaces_detach_strays(ifs);
@@ -860,6 +862,8 @@ static int check_limits(const struct policy *policy, struct error *err)
 
 	if (!r)
 		r = check_limit(policy, STORE_ALLOW, policy_count(&allow), err);
+	if (!r)
+		r = policy_check_redirects(policy, err);
 	return r;
 }
 
@@ -893,6 +897,7 @@ int rules_reload(struct rules *rules, struct config *config, struct rules_count 
 		r = policy_share_runtime(next, old, err);
 	if (r < 0)
 		return r;
+	policy_keep_created(next, old);
 	want(rules, config, next->flags, next->redirects, next->n_redirects);
 	r = check_limits(next, err);
 	if (!r)

@@ -260,3 +260,20 @@ void ruleset_next(struct ruleset_cursor *cursor)
 		cursor->index = 0;
 	}
 }
+
+void ruleset_keep_created(struct ruleset *set, const struct ruleset *old)
+{
+	struct ruleset_cursor to = ruleset_seek(set, NULL), from = ruleset_seek(old, NULL);
+	const struct rule *rule, *kept;
+
+	while ((rule = ruleset_at(&to)) && (kept = ruleset_at(&from))) {
+		int order = prefix_compare(&rule->prefix, &kept->prefix);
+
+		if (!order)
+			set->blocks[to.block]->rules[to.index].created_s = kept->created_s;
+		if (order <= 0)
+			ruleset_next(&to);
+		if (order >= 0)
+			ruleset_next(&from);
+	}
+}

@@ -44,6 +44,9 @@ int ruleset_put(struct ruleset *set, const struct rule *rule);
 /* False: it was not there. */
 bool ruleset_remove(struct ruleset *set, const struct prefix *prefix);
 
+/* Takes over when a rule was made from the rules of the same prefix in `old`. */
+void ruleset_keep_created(struct ruleset *set, const struct ruleset *old);
+
 /* Ends with a change of the set; then seek again. */
 struct ruleset_cursor {
 	const struct ruleset *set;
