@@ -423,7 +423,7 @@ static int compute_changes(const struct rules *rules, const struct edit *edit,
 {
 	const struct ruleset *runtime = runtime_set(rules, edit->table);
 	struct policy_sets others = other_sets(rules, edit->table);
-	size_t n = 0, total = prefix_map_size(table_map(rules, edit->table));
+	size_t n = 0, inserts = 0, size = prefix_map_size(table_map(rules, edit->table));
 	struct prefix_change *changes =
 		calloc(edit->n_puts + edit->n_removes + 1, sizeof(*changes));
 	int r;
@@ -434,13 +434,14 @@ static int compute_changes(const struct rules *rules, const struct edit *edit,
 		const struct rule *new = &edit->puts[i];
 
 		if (compute_change(&others, ruleset_find(runtime, &new->prefix), new, &changes[n]))
-			total += changes[n++].kind == PREFIX_INSERT;
+			inserts += changes[n++].kind == PREFIX_INSERT;
 	}
 	for (size_t i = 0; i < edit->n_removes; i++)
 		if (compute_change(&others, ruleset_find(runtime, &edit->removes[i]), NULL,
 				   &changes[n]))
 			n++;
-	r = edit->n_puts ? check_limit(rules->policy, edit->table, total, err) : 0;
+	/* There may be more than the limit already, after a restart with a lower one. */
+	r = inserts ? check_limit(rules->policy, edit->table, size + inserts, err) : 0;
 	if (r < 0) {
 		free(changes);
 		return r;
