@@ -482,7 +482,7 @@ static int listen_at(struct control *control, const char *path, struct error *er
 		return error_set(err, r, "cannot make the socket %s: %s", path, error_name(r));
 	strcpy(control->path, path);
 	if (chown(path, 0, control->group) < 0 || chmod(path, control->group ? 0660 : 0600) < 0 ||
-	    stat(path, &st) < 0 || listen(control->fd, 128) < 0)
+	    stat(path, &st) < 0 || listen(control->fd, CLIENTS_MAX) < 0)
 		return error_set(err, -errno, "cannot set up the socket %s: %s", path,
 				 error_name(errno));
 	control->inode = st.st_ino;
