@@ -21,8 +21,8 @@ class Client:
 
     def __init__(self, path, wait_s=20):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(wait_s)
         self._socket.connect(str(path))
+        self._socket.settimeout(wait_s)
         self._input = b""
 
     def __enter__(self):
@@ -42,7 +42,8 @@ class Client:
         if fds:
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
             data = data[self._socket.sendmsg([data], ancillary):]
-        self._socket.sendall(data)
+        if data:
+            self._socket.sendall(data)
 
     def end(self):
         """No more requests; answers are still read."""
@@ -59,6 +60,13 @@ class Client:
             return None
         line, _, self._input = self._input.partition(b"\n")
         return json.loads(line)
+
+    def rest(self):
+        """All that is still to come, up to the end of the connection."""
+        with contextlib.suppress(ConnectionResetError):
+            while more := self._socket.recv(1 << 20):
+                self._input += more
+        return self._input
 
     def request(self, command, fds=(), **fields):
         """The answer to one request, the parts of a long one put together."""

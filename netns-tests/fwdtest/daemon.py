@@ -141,6 +141,14 @@ class Daemon:
     def pid(self):
         return self.process.pid
 
+    def memory_kib(self, field):
+        """proc_pid_status(5): VmRSS is what it has in memory now, VmHWM the most that it ever had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)[1])
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
