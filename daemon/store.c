@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/file.h>
@@ -76,15 +77,20 @@ struct store {
 	bool same_boot; /* the database was last opened since this boot */
 };
 
+static int damaged(const struct store *store, const char *why, struct error *err)
+{
+	return error_set(err, -EUCLEAN,
+			 "the rules in %s are damaged (%s): move the file away to start without "
+			 "runtime rules, or restore it",
+			 store->path, why);
+}
+
 static int db_error(struct store *store, const char *what, struct error *err)
 {
 	int code = sqlite3_errcode(store->db) & 0xff;
 
 	if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
-		return error_set(err, -EUCLEAN,
-				 "the rules in %s are damaged (%s): move the file away to start "
-				 "without runtime rules, or restore it",
-				 store->path, sqlite3_errmsg(store->db));
+		return damaged(store, sqlite3_errmsg(store->db), err);
 	/* -EIO, not -ENOSPC: a full disk is no full set. */
 	return error_set(err, -EIO, "cannot %s %s: %s", what, store->path,
 			 sqlite3_errmsg(store->db));
@@ -339,10 +345,7 @@ static int load_row(struct store *store, sqlite3_stmt *row, struct ruleset *set,
 	};
 
 	if (!unpack_key(sqlite3_column_blob(row, 0), sqlite3_column_bytes(row, 0), &rule.prefix))
-		return error_set(err, -EUCLEAN,
-				 "the rules in %s are damaged (a row that is no prefix): move the "
-				 "file away to start without runtime rules, or restore it",
-				 store->path);
+		return damaged(store, "a row that is no prefix", err);
 	if (rule.expires_ns && rule.expires_ns <= boot_ns())
 		return 0;
 	if (comment) {
@@ -384,19 +387,31 @@ int store_load(struct store *store, enum store_table table, struct ruleset **ret
 	return 0;
 }
 
-static void unpack_redirect(sqlite3_stmt *row, struct redirect *ret)
+static bool unpack_redirect(sqlite3_stmt *row, struct redirect *ret)
 {
+	const char *interface = (const char *)sqlite3_column_text(row, 0);
+	const char *target = (const char *)sqlite3_column_text(row, 5);
+	int direction = sqlite3_column_int(row, 1), protocol = sqlite3_column_int(row, 2);
+	int first = sqlite3_column_int(row, 3), last = sqlite3_column_int(row, 4);
+	int mode = sqlite3_column_int(row, 6);
 	struct redirect redirect = {
-		.direction = (u8)sqlite3_column_int(row, 1),
-		.protocol = (u8)sqlite3_column_int(row, 2),
-		.port_first = (u16)sqlite3_column_int(row, 3),
-		.port_last = (u16)sqlite3_column_int(row, 4),
-		.mode = (u8)sqlite3_column_int(row, 6),
+		.direction = (u8)direction,
+		.protocol = (u8)protocol,
+		.port_first = (u16)first,
+		.port_last = (u16)last,
+		.mode = (u8)mode,
 	};
 
-	snprintf(redirect.interface, sizeof(redirect.interface), "%s", sqlite3_column_text(row, 0));
-	snprintf(redirect.target, sizeof(redirect.target), "%s", sqlite3_column_text(row, 5));
+	if (!interface || (*interface && interface_name_check(interface, NULL) < 0) || !target ||
+	    interface_name_check(target, NULL) < 0 || direction < 0 ||
+	    direction >= DIRECTION_COUNT || mode < 0 || mode >= REDIRECT_MODE_COUNT ||
+	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || first < 1 || last < first ||
+	    last > UINT16_MAX)
+		return false;
+	strcpy(redirect.interface, interface);
+	strcpy(redirect.target, target);
 	*ret = redirect;
+	return true;
 }
 
 int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret_n,
@@ -418,9 +433,12 @@ int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret
 			       "target, mode FROM redirect",
 			       -1, &rows, NULL) != SQLITE_OK)
 		return db_error(store, "read", err);
-	while ((step = sqlite3_step(rows)) == SQLITE_ROW && n < (size_t)count)
-		unpack_redirect(rows, &redirects[n++]);
-	r = step == SQLITE_DONE ? 0 : db_error(store, "read", err);
+	while ((step = sqlite3_step(rows)) == SQLITE_ROW && n < (size_t)count && !r)
+		r = unpack_redirect(rows, &redirects[n++])
+			    ? 0
+			    : damaged(store, "a row that is no redirect", err);
+	if (!r && step != SQLITE_DONE)
+		r = db_error(store, "read", err);
 	sqlite3_finalize(rows);
 	if (r < 0)
 		return r;
