@@ -455,6 +455,36 @@ Test(store, reports_rows_that_are_no_prefixes)
 	}
 }
 
+Test(store, reports_rows_that_are_no_redirects)
+{
+	static const char *const rows[] = {
+		"'eth0', 2, 6, 80, 80, 'tun0', 0", /* direction */
+		"'eth0', 0, 1, 80, 80, 'tun0', 0", /* protocol */
+		"'eth0', 0, 6, 0, 80, 'tun0', 0",  /* ports */
+		"'eth0', 0, 6, 80, 79, 'tun0', 0",	    "'eth0', 0, 6, 80, 65536, 'tun0', 0",
+		"'eth0', 0, 6, 80, 80, 'tun0', 4", /* mode */
+		"'eth0', 0, 6, 80, 80, 'tun0', -1",	    "'eth0', 0, 6, 80, 80, '', 0",
+		"'sixteen_bytes_xx', 0, 6, 80, 80, 'a', 0", "'a/b', 0, 6, 80, 80, 'tun0', 0",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct store *store = open_store();
+		struct redirect *redirects = NULL;
+		struct error err = {""};
+		char sql[256];
+		size_t n;
+
+		snprintf(sql, sizeof(sql), "DELETE FROM redirect; INSERT INTO redirect VALUES (%s)",
+			 rows[i]);
+		run_sql(sql);
+		cr_expect_eq(store_load_redirects(store, &redirects, &n, &err), -EUCLEAN, "%s",
+			     rows[i]);
+		cr_expect(strstr(err.text, "no redirect"), "%s", err.text);
+		cr_expect_null(redirects);
+		store_close(store);
+	}
+}
+
 Test(store, refuses_another_programs_database_and_leaves_it_as_it_is)
 {
 	char before[4096], after[sizeof(before)];
