@@ -149,9 +149,9 @@ static int load_tc(struct datapath *dp, enum fwd_hook hook)
 
 Test(datapath, nothing_is_adopted_where_nothing_is)
 {
-	expect_adoption(false, "there is no directory");
-	cr_assert_eq(mkdir(PIN_DIR, 0700), 0);
 	expect_adoption(false, "the directory is empty");
+	cr_assert_eq(rmdir(PIN_DIR), 0);
+	expect_adoption(false, "there is no directory");
 }
 
 Test(datapath, what_was_promoted_is_adopted_with_its_rules)

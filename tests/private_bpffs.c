@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void enter_private_bpffs(void)
@@ -27,5 +28,6 @@ void enter_private_bpffs(void)
 	setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	cr_assert_eq(mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0, "%s", strerror(errno));
 	cr_assert_eq(mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL), 0, "%s", strerror(errno));
+	cr_assert_eq(mkdir(PIN_DIR, 0700), 0, "%s", strerror(errno));
 	cr_assert_eq(grace_open(&err), 0, "%s", err.text);
 }

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-/* On the private file system; not made yet. */
+/* On the private file system; empty. */
 #define PIN_DIR "/sys/fs/bpf/fwd-test"
 
 /* Without the privileges it needs, the test is skipped and says so. */

@@ -14,6 +14,7 @@
 #include <netinet/in.h>
 #include <sqlite3.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 
 /* ---- the parts of a daemon that rules need ---- */
 
@@ -374,6 +375,7 @@ Test(rules, a_start_without_pins_makes_everything_from_the_database)
 	add("10.0.0.1");
 	stop();
 	cr_assert_eq(datapath_remove_pins(PIN_DIR, NULL), 0);
+	cr_assert_eq(mkdir(PIN_DIR, 0700), 0);
 	start("");
 	cr_expect_not(rules_adopted(rules));
 	expect_blocked("10.0.0.1", true);
