@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -243,9 +244,9 @@ static int flush(struct connection *c, bool *ret_progress)
 
 static int set_deadline(struct connection *c, u64 s)
 {
-	u64 now_us;
+	/* Not sd_event_now(): that is of before the handler, which may have taken long. */
+	u64 now_us = clock_ns(CLOCK_MONOTONIC) / 1000;
 
-	sd_event_now(c->control->event, CLOCK_MONOTONIC, &now_us);
 	return sd_event_source_set_time(c->deadline, now_us + s * US_PER_S);
 }
 
@@ -286,7 +287,16 @@ static int on_io(sd_event_source *source, int fd, u32 revents, void *data)
 
 static int on_deadline(sd_event_source *source, u64 us, void *data)
 {
-	connection_free(data);
+	struct connection *c = data;
+	struct pollfd poll_fd = {.fd = c->fd, .events = POLLIN};
+
+	/* It was us who took long, if what is awaited is there: the timer only came first. */
+	if (!c->out && poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & POLLIN &&
+	    clock_ns(CLOCK_MONOTONIC) / 1000 > us + US_PER_S) {
+		set_deadline(c, 1);
+		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
+	connection_free(c);
 	return 0;
 }
 
@@ -437,6 +447,9 @@ static int clear_path(const struct sockaddr_un *addr, struct error *err)
 				 "another fwd serves %s; stop it, or give this one a socket of its "
 				 "own",
 				 addr->sun_path);
+	if (errno != ECONNREFUSED && errno != ENOENT)
+		return error_set(err, -EADDRINUSE, "%s is a socket of another kind (%s)",
+				 addr->sun_path, error_name(errno));
 	if (unlink(addr->sun_path) < 0 && errno != ENOENT)
 		return error_set(err, -errno, "cannot remove the old socket %s: %s", addr->sun_path,
 				 error_name(errno));

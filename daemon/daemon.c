@@ -111,9 +111,12 @@ static int load_and_switch(struct daemon *daemon, struct rules_count *ret, json_
 	r = check_fixed(rules_config(daemon->rules), config, err);
 	if (!r)
 		r = rules_reload(daemon->rules, config, ret, err);
+	/* A feed that is not there is not "not-found", nor are its permissions those of the caller.
+	 */
 	if (r < 0)
-		return r;
-	log_set_level(config->daemon.log_level);
+		return r == -ENOSPC || r == -EEXIST || r == -EINVAL ? r : -EIO;
+	if (!daemon->log_level_fixed)
+		log_set_level(config->daemon.log_level);
 	take_pointer(&config);
 	return 0;
 }
@@ -240,6 +243,8 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	if (!r)
 		r = open_control(daemon, config, err);
 	if (!r)
+		r = datapath_lock(config->daemon.pin_dir, &daemon->pin_dir_lock, err);
+	if (!r)
 		r = grace_open(err);
 	if (!r)
 		r = links_open(&daemon->links, err);
@@ -294,6 +299,7 @@ void daemon_stop(struct daemon *daemon)
 	interfaces_close(daemon->interfaces);
 	tc_close(daemon->tc);
 	links_close(daemon->links);
+	closep(&daemon->pin_dir_lock);
 	store_close(daemon->store);
 	grace_close();
 	sd_event_unref(daemon->event);

@@ -13,6 +13,8 @@
 
 struct daemon {
 	const char *config_file;
+	bool log_level_fixed; /* by the command line: a reload does not change it */
+	int pin_dir_lock;     /* -1: none */
 	sd_event *event;
 	struct store *store;
 	struct links *links;

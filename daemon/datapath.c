@@ -10,6 +10,8 @@
 #include <ftw.h>
 #include <limits.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -121,7 +123,7 @@ static u32 map_max_entries(int fd)
 }
 
 /* Everything in user space over the descriptors. */
-static int attach_maps(struct datapath *dp, struct error *err)
+static int attach_maps(struct datapath *dp, bool adopted, struct error *err)
 {
 	struct prefix_map_fds block = {
 		.trie4 = dp->fds[MAP_BLOCK4],
@@ -154,6 +156,7 @@ static int attach_maps(struct datapath *dp, struct error *err)
 	if (r < 0)
 		return r;
 	dp->interfaces = memory;
+	redirects.slots = adopted ? dp->interfaces : NULL;
 	view = dp->control->view & 1;
 	dp->control->flags[!view] = dp->control->flags[view]; /* V1 */
 	r = prefix_map_open(&block, view, &dp->block, err);
@@ -221,7 +224,7 @@ int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err
 		if (dp->fds[i] < 0)
 			return 0; /* somebody took it away: as good as none */
 	}
-	r = attach_maps(dp, err);
+	r = attach_maps(dp, true, err);
 	if (r < 0)
 		return r;
 	*ret = take_pointer(&dp);
@@ -246,20 +249,45 @@ static int remove_tree(const char *path, struct error *err)
 	return 0;
 }
 
-static int make_directories(const struct datapath *dp, struct error *err)
+int datapath_lock(const char *pin_dir, int *ret_fd, struct error *err)
 {
-	char path[PATH_MAX];
+	_cleanup_close_ int fd = -1;
+
+	if (mkdir(pin_dir, 0700) < 0 && errno != EEXIST)
+		return error_set(err, -errno, "cannot make the pin directory %s: %s", pin_dir,
+				 error_name(errno));
+	fd = open(pin_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return error_set(err, -errno, "cannot open the pin directory %s: %s", pin_dir,
+				 error_name(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return error_set(
+			err, -EBUSY,
+			"another fwd uses the pin directory %s; stop it, or give this one a "
+			"pin_dir of its own",
+			pin_dir);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int make_directory(const struct datapath *dp, struct error *err)
+{
+	char next[PATH_MAX], old[PATH_MAX];
 	int r;
 
-	if (mkdir(dp->pin_dir, 0700) < 0 && errno != EEXIST)
-		return error_set(err, -errno, "cannot make the pin directory %s: %s", dp->pin_dir,
-				 error_name(errno));
-	snprintf(path, sizeof(path), "%s/%s", dp->pin_dir, dp->set);
-	r = remove_tree(path, err);
+	snprintf(next, sizeof(next), "%s/%s", dp->pin_dir, dp->set);
+	snprintf(old, sizeof(old), "%s/" OLD, dp->pin_dir);
+	/*
+	 * A daemon that was killed may have attached programs on these already: its control map
+	 * must stay known until they are replaced (D2).
+	 */
+	r = remove_tree(old, err);
 	if (r < 0)
 		return r;
-	if (mkdir(path, 0700) < 0)
-		return error_set(err, -errno, "cannot make %s: %s", path, error_name(errno));
+	if (rename(next, old) < 0 && errno != ENOENT)
+		return error_set(err, -errno, "cannot rename %s: %s", next, error_name(errno));
+	if (mkdir(next, 0700) < 0)
+		return error_set(err, -errno, "cannot make %s: %s", next, error_name(errno));
 	return 0;
 }
 
@@ -302,7 +330,7 @@ int datapath_create(const char *pin_dir, const struct datapath_sizes *sizes, str
 
 	if (!dp)
 		return error_no_memory(err);
-	r = make_directories(dp, err);
+	r = make_directory(dp, err);
 	if (!r)
 		r = make_maps(dp, sizes, err);
 	if (r < 0)
@@ -312,7 +340,7 @@ int datapath_create(const char *pin_dir, const struct datapath_sizes *sizes, str
 		if (bpf_obj_pin(dp->fds[i], path) < 0)
 			return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
 	}
-	r = attach_maps(dp, err);
+	r = attach_maps(dp, false, err);
 	if (r < 0)
 		return r;
 	dp->control->abi_version = FWD_ABI_VERSION;
@@ -612,6 +640,63 @@ void datapath_unpin_program(struct datapath *dp, u32 slot, enum fwd_hook hook)
 
 	program_path(dp, slot, hook, path);
 	unlink(path);
+}
+
+static bool read_program_info(int fd, struct bpf_prog_info *ret)
+{
+	u32 size = sizeof(*ret);
+
+	memset(ret, 0, sizeof(*ret));
+	return bpf_obj_get_info_by_fd(fd, ret, &size) >= 0;
+}
+
+u32 datapath_pinned_program(const struct datapath *dp, u32 slot, enum fwd_hook hook)
+{
+	_cleanup_close_ int fd = -1;
+	struct bpf_prog_info info;
+	char path[PATH_MAX];
+
+	program_path(dp, slot, hook, path);
+	fd = bpf_obj_get(path);
+	return fd >= 0 && read_program_info(fd, &info) ? info.id : 0;
+}
+
+/* A program of the hook, loaded to be looked at. */
+static int load_sample(struct datapath *dp, enum fwd_hook hook)
+{
+	struct bpf_object *obj = NULL;
+	int fd = -1;
+
+	if (hook != FWD_HOOK_XDP)
+		return datapath_load_tc(dp, 0, hook, true, &fd, NULL) < 0 ? -1 : fd;
+	if (datapath_open_xdp(dp, 0, true, &obj, NULL) < 0)
+		return -1;
+	if (bpf_object__load(obj) >= 0)
+		fd = dup(bpf_program__fd(bpf_object__next_program(obj, NULL)));
+	bpf_object__close(obj);
+	return fd;
+}
+
+bool datapath_is_current_code(struct datapath *dp, enum fwd_hook hook, u32 program_id)
+{
+	/* The tag is over the instructions; neither maps nor a slot's constants change it. */
+	static struct {
+		bool known;
+		u8 tag[BPF_TAG_SIZE];
+	} own[FWD_HOOKS];
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
+	struct bpf_prog_info info;
+
+	if (!own[hook].known) {
+		_cleanup_close_ int sample = load_sample(dp, hook);
+
+		if (sample < 0 || !read_program_info(sample, &info))
+			return false;
+		memcpy(own[hook].tag, info.tag, sizeof(info.tag));
+		own[hook].known = true;
+	}
+	return fd >= 0 && read_program_info(fd, &info) &&
+	       !memcmp(own[hook].tag, info.tag, sizeof(info.tag));
 }
 
 /* ---- counters ---- */

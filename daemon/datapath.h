@@ -34,6 +34,12 @@ struct datapath_sizes {
 };
 
 /*
+ * Makes the pin directory where it is not there, and locks it against a second daemon (-EBUSY) for
+ * as long as *ret_fd is open.
+ */
+int datapath_lock(const char *pin_dir, int *ret_fd, struct error *err);
+
+/*
  * Opens the pinned maps. *ret stays NULL, with 0, where there are none of this ABI version: then
  * make them with datapath_create().
  */
@@ -114,6 +120,12 @@ int datapath_load_tc(struct datapath *dp, u32 slot, enum fwd_hook hook, bool has
 int datapath_pin_program(struct datapath *dp, u32 slot, enum fwd_hook hook, int fd,
 			 struct error *err);
 void datapath_unpin_program(struct datapath *dp, u32 slot, enum fwd_hook hook);
+
+/* The identifier of the program that is pinned for a slot and hook; 0: none. */
+u32 datapath_pinned_program(const struct datapath *dp, u32 slot, enum fwd_hook hook);
+
+/* True if the program has the instructions that this build loads for the hook. */
+bool datapath_is_current_code(struct datapath *dp, enum fwd_hook hook, u32 program_id);
 
 /* Counters of a slot and hook, over all CPUs. */
 int datapath_counters(struct datapath *dp, u32 slot, enum fwd_hook hook, struct fwd_counters *ret);

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "interfaces.h"
 
+#include "attachment.h"
 #include "log.h"
-#include "xdp.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What is attached in a slot, as far as this process has seen to it. */
-struct attachment {
-	struct xdp_state xdp;
-	bool checked[FWD_HOOKS];   /* the program there is this build's, on these maps */
-	u32 program_id[FWD_HOOKS]; /* 0: none */
-	char *error;
+struct slot {
+	struct attachment attachment;
+	char *error; /* the first of its hooks' failures; NULL: none */
 };
 
 struct interfaces {
@@ -24,7 +20,8 @@ struct interfaces {
 	struct datapath *dp;
 	struct datapath_owner owner;
 	struct interfaces_wanted wanted;
-	struct attachment slots[FWD_MAX_INTERFACES];
+	struct slot slots[FWD_MAX_INTERFACES];
+	bool scopes_changed; /* since the redirects were last set up for them */
 	bool full_logged;
 };
 
@@ -53,7 +50,8 @@ void interfaces_use(struct interfaces *ifs, struct datapath *dp, const struct da
 {
 	/* To check a program is to load it once more, which takes time. */
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES && dp != ifs->dp; slot++)
-		memset(ifs->slots[slot].checked, 0, sizeof(ifs->slots[slot].checked));
+		memset(ifs->slots[slot].attachment.checked, 0,
+		       sizeof(ifs->slots[slot].attachment.checked));
 	ifs->dp = dp;
 	ifs->owner = *owner;
 }
@@ -105,237 +103,50 @@ static bool needs_hook(const struct interfaces *ifs, const char *name, enum fwd_
 /* Keeps and logs an interface's failure, unless it is the same as before (I3). */
 static void note_error(struct interfaces *ifs, u32 slot, const char *text)
 {
-	struct attachment *at = &ifs->slots[slot];
+	struct slot *at = &ifs->slots[slot];
 	const char *name = datapath_interfaces(ifs->dp)[slot].name;
 
 	if (!text && at->error)
 		log_notice("%s: the trouble is over", name);
 	else if (text && (!at->error || strcmp(at->error, text) != 0))
-		log_error("%s: %s; its packets are not filtered there", name, text);
+		log_error("%s: %s; its rules do not act there", name, text);
 	if (text && at->error && !strcmp(at->error, text))
 		return;
 	free(at->error);
 	at->error = text ? strdup(text) : NULL;
 }
 
-/* ---- XDP ---- */
-
-/* True if the program in the kernel is the one that this build would load on these maps. */
-static bool is_same_program(struct interfaces *ifs, u32 attached_id, int fresh_fd)
-{
-	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(attached_id);
-	struct bpf_prog_info old = {0}, fresh = {0};
-	u32 size = sizeof(old);
-
-	if (fd < 0 || !datapath_has_program(ifs->dp, attached_id) ||
-	    bpf_obj_get_info_by_fd(fd, &old, &size) < 0)
-		return false;
-	size = sizeof(fresh);
-	return bpf_obj_get_info_by_fd(fresh_fd, &fresh, &size) >= 0 &&
-	       !memcmp(old.tag, fresh.tag, sizeof(old.tag));
-}
-
-/* An attached XDP program that a daemon before us left: keep it if we would load the same. */
-static bool keeps_xdp(struct interfaces *ifs, u32 slot, const struct link_info *link,
-		      const struct xdp_state *state)
-{
-	struct bpf_object *obj = NULL;
-	bool same = false;
-
-	if (datapath_open_xdp(ifs->dp, slot, link->has_l2, &obj, NULL) < 0)
-		return false;
-	if (bpf_object__load(obj) >= 0)
-		same = is_same_program(ifs, state->program_id,
-				       bpf_program__fd(bpf_object__next_program(obj, NULL)));
-	bpf_object__close(obj);
-	return same;
-}
-
-static int attach_xdp_once(struct interfaces *ifs, u32 slot, const struct link_info *link,
-			   bool native, const struct xdp_state *state, struct error *err)
-{
-	struct bpf_object *obj = NULL;
-	int fd = -1, r;
-
-	r = datapath_open_xdp(ifs->dp, slot, link->has_l2, &obj, err);
-	if (r < 0)
-		return r;
-	r = xdp_attach(link->ifindex, link->name, obj, native, state, &fd, err);
-	if (!r)
-		r = datapath_pin_program(ifs->dp, slot, FWD_HOOK_XDP, fd, err);
-	bpf_object__close(obj);
-	return r;
-}
-
-static int attach_xdp(struct interfaces *ifs, u32 slot, const struct link_info *link,
-		      enum xdp_mode_wanted mode, const struct xdp_state *state, struct error *err)
-{
-	struct error native_err;
-	bool native = mode != XDP_WANT_GENERIC;
-	int r;
-
-	/* What auto once settled for stays, so that a restart does not try again. */
-	if (mode == XDP_WANT_AUTO && state->program_id)
-		native = state->native;
-	r = attach_xdp_once(ifs, slot, link, native, state, err);
-	if (r >= 0 || !native || mode != XDP_WANT_AUTO || r == -EBUSY || r == -ENODEV)
-		return r;
-	native_err = *err;
-	r = attach_xdp_once(ifs, slot, link, false, state, err);
-	if (!r)
-		log_warning("%s: %s; using generic XDP, which is slower", link->name,
-			    native_err.text);
-	return r;
-}
-
-static bool mode_is_right(enum xdp_mode_wanted mode, bool native)
-{
-	return mode == XDP_WANT_AUTO || (mode == XDP_WANT_NATIVE) == native;
-}
-
-static int ensure_xdp(struct interfaces *ifs, u32 slot, const struct link_info *link,
-		      struct error *err)
-{
-	const struct config_interface *pattern = find_pattern(ifs, link->name);
-	enum xdp_mode_wanted mode = pattern ? pattern->xdp_mode : XDP_WANT_AUTO;
-	struct attachment *at = &ifs->slots[slot];
-	struct xdp_state state = {0};
-	int r = xdp_query(link->ifindex, &ifs->owner, &state, err);
-
-	if (r < 0)
-		return r;
-	if (state.program_id && mode_is_right(mode, state.native) &&
-	    ((at->checked[FWD_HOOK_XDP] && state.program_id == at->program_id[FWD_HOOK_XDP]) ||
-	     keeps_xdp(ifs, slot, link, &state))) {
-		at->xdp = state;
-	} else {
-		r = attach_xdp(ifs, slot, link, mode, &state, err);
-		if (!r)
-			r = xdp_query(link->ifindex, &ifs->owner, &at->xdp, err);
-		if (r < 0)
-			return r;
-		log_info("%s: %s XDP%s", link->name, at->xdp.native ? "native" : "generic",
-			 at->xdp.dispatcher ? ", shared by a dispatcher" : "");
-	}
-	at->program_id[FWD_HOOK_XDP] = at->xdp.program_id;
-	at->checked[FWD_HOOK_XDP] = true;
-	return 0;
-}
-
-static int drop_xdp(struct interfaces *ifs, u32 slot, int ifindex, struct error *err)
-{
-	struct attachment *at = &ifs->slots[slot];
-	struct xdp_state state = {0};
-	int r = xdp_query(ifindex, &ifs->owner, &state, err);
-
-	if (!r)
-		r = xdp_detach(ifindex, &state, err);
-	if (r < 0)
-		return r;
-	at->xdp = (struct xdp_state){0};
-	at->program_id[FWD_HOOK_XDP] = 0;
-	at->checked[FWD_HOOK_XDP] = false;
-	datapath_unpin_program(ifs->dp, slot, FWD_HOOK_XDP);
-	return 0;
-}
-
-/* ---- TC ---- */
-
-static int add_clsact(struct interfaces *ifs, u32 slot, int ifindex, struct error *err)
-{
-	bool added = false;
-	int r = tc_add_clsact(ifs->tc, ifindex, &added, err);
-
-	if (!r && added)
-		datapath_interfaces(ifs->dp)[slot].flags |= FWD_INTERFACE_CLSACT;
-	return r;
-}
-
-static u32 program_id(int fd)
-{
-	struct bpf_prog_info info = {0};
-	u32 size = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
-}
-
-static int ensure_tc(struct interfaces *ifs, u32 slot, const struct link_info *link,
-		     enum fwd_hook hook, struct error *err)
-{
-	struct attachment *at = &ifs->slots[slot];
-	_cleanup_close_ int fd = -1;
-	u32 there = 0;
-	int r = tc_get_filter(ifs->tc, link->ifindex, hook, &there, err);
-
-	if (r < 0)
-		return r;
-	if (there && at->checked[hook] && there == at->program_id[hook])
-		return 0;
-	if (there && !datapath_owner_has(&ifs->owner, there))
-		return error_set(err, -EBUSY,
-				 "a tc filter of another program (id %u) has our priority %d and "
-				 "handle %#x",
-				 there, TC_PRIORITY, TC_HANDLE);
-	r = datapath_load_tc(ifs->dp, slot, hook, link->has_l2, &fd, err);
-	if (r < 0)
-		return r;
-	if (there && is_same_program(ifs, there, fd)) {
-		at->program_id[hook] = there;
-		at->checked[hook] = true;
-		return 0;
-	}
-	r = add_clsact(ifs, slot, link->ifindex, err);
-	if (!r)
-		r = datapath_pin_program(ifs->dp, slot, hook, fd, err);
-	if (!r)
-		r = tc_set_filter(ifs->tc, link->ifindex, hook, fd, err);
-	if (r < 0)
-		return r;
-	at->program_id[hook] = program_id(fd);
-	at->checked[hook] = true;
-	return 0;
-}
-
-static int drop_tc(struct interfaces *ifs, u32 slot, int ifindex, enum fwd_hook hook,
-		   struct error *err)
-{
-	struct fwd_interface *row = &datapath_interfaces(ifs->dp)[slot];
-	struct attachment *at = &ifs->slots[slot];
-	bool gone = false;
-	u32 there = 0;
-	int r = tc_get_filter(ifs->tc, ifindex, hook, &there, err);
-
-	if (!r && there && datapath_owner_has(&ifs->owner, there))
-		r = tc_remove_filter(ifs->tc, ifindex, hook, err);
-	/* The other direction's filter, which may be there unchecked, keeps it too. */
-	if (!r && row->flags & FWD_INTERFACE_CLSACT)
-		r = tc_remove_clsact(ifs->tc, ifindex, &gone, err);
-	if (r < 0)
-		return r;
-	if (gone)
-		row->flags &= ~FWD_INTERFACE_CLSACT;
-	at->program_id[hook] = 0;
-	at->checked[hook] = false;
-	datapath_unpin_program(ifs->dp, slot, hook);
-	return 0;
-}
-
 /* ---- one hook ---- */
 
-static int ensure(struct interfaces *ifs, u32 slot, const struct link_info *link,
-		  enum fwd_hook hook, struct error *err)
+static struct attachment_site site_of(const struct interfaces *ifs, u32 slot,
+				      const struct link_info *link)
 {
-	if (hook == FWD_HOOK_XDP)
-		return ensure_xdp(ifs, slot, link, err);
-	return ensure_tc(ifs, slot, link, hook, err);
+	const struct config_interface *pattern = find_pattern(ifs, link->name);
+
+	return (struct attachment_site){
+		.dp = ifs->dp,
+		.owner = &ifs->owner,
+		.tc = ifs->tc,
+		.link = *link,
+		.slot = slot,
+		.xdp_mode = pattern ? pattern->xdp_mode : XDP_WANT_AUTO,
+	};
 }
 
-static int drop(struct interfaces *ifs, u32 slot, int ifindex, enum fwd_hook hook,
+static int ensure(struct interfaces *ifs, u32 slot, const struct link_info *link,
+		  enum fwd_hook hook, bool *ret_added, struct error *err)
+{
+	struct attachment_site site = site_of(ifs, slot, link);
+
+	return attachment_ensure(&ifs->slots[slot].attachment, &site, hook, ret_added, err);
+}
+
+static int drop(struct interfaces *ifs, u32 slot, const struct link_info *link, enum fwd_hook hook,
 		struct error *err)
 {
-	if (hook == FWD_HOOK_XDP)
-		return drop_xdp(ifs, slot, ifindex, err);
-	return drop_tc(ifs, slot, ifindex, hook, err);
+	struct attachment_site site = site_of(ifs, slot, link);
+
+	return attachment_drop(&ifs->slots[slot].attachment, &site, hook, err);
 }
 
 /* ---- slots ---- */
@@ -358,7 +169,7 @@ static void free_slot(struct interfaces *ifs, u32 slot)
 	for (u32 hook = 0; hook < FWD_HOOKS; hook++)
 		datapath_unpin_program(ifs->dp, slot, hook);
 	free(ifs->slots[slot].error);
-	ifs->slots[slot] = (struct attachment){0};
+	ifs->slots[slot] = (struct slot){0};
 	datapath_interfaces(ifs->dp)[slot] = (struct fwd_interface){0};
 }
 
@@ -383,9 +194,8 @@ static bool allocate_slot(struct interfaces *ifs, const struct link_info *link, 
 	return true;
 }
 
-/* Slots for interfaces that match and have none. *ret_changed: some scope is another now. */
-static void add_slots(struct interfaces *ifs, const struct link_info *links, size_t n,
-		      bool *ret_changed)
+/* Slots for interfaces that match and have none. */
+static void add_slots(struct interfaces *ifs, const struct link_info *links, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct fwd_interface *row;
@@ -397,15 +207,15 @@ static void add_slots(struct interfaces *ifs, const struct link_info *links, siz
 				continue;
 			log_notice("%s is called %s now", row->name, links[i].name);
 			memcpy(row->name, links[i].name, sizeof(row->name));
-			*ret_changed = true;
+			ifs->scopes_changed = true;
 		} else if (find_pattern(ifs, links[i].name)) {
-			*ret_changed |= allocate_slot(ifs, &links[i], &slot);
+			ifs->scopes_changed |= allocate_slot(ifs, &links[i], &slot);
 		}
 	}
 }
 
 /* Gives up slots whose interface is gone, or matches nothing any more. */
-static void remove_slots(struct interfaces *ifs, bool *ret_changed)
+static void remove_slots(struct interfaces *ifs)
 {
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		struct fwd_interface *row = &datapath_interfaces(ifs->dp)[slot];
@@ -419,7 +229,7 @@ static void remove_slots(struct interfaces *ifs, bool *ret_changed)
 			if (find_pattern(ifs, link.name))
 				continue;
 			for (u32 hook = 0; hook < FWD_HOOKS && !r; hook++)
-				r = drop(ifs, slot, link.ifindex, hook, &err);
+				r = drop(ifs, slot, &link, hook, &err);
 			if (r < 0) {
 				note_error(ifs, slot, err.text);
 				continue;
@@ -429,7 +239,7 @@ static void remove_slots(struct interfaces *ifs, bool *ret_changed)
 			log_info("%s: gone", row->name);
 		}
 		free_slot(ifs, slot);
-		*ret_changed = true;
+		ifs->scopes_changed = true;
 	}
 }
 
@@ -451,8 +261,11 @@ size_t interfaces_scopes(const struct interfaces *ifs, struct redirect_scope *re
 
 void interfaces_set_targets(struct interfaces *ifs)
 {
-	for (size_t i = 0; i < ifs->wanted.n_redirects; i++) {
-		const char *name = ifs->wanted.redirects[i].target;
+	struct redirect_map *map = datapath_redirects(ifs->dp);
+	char name[IFNAMSIZ];
+	u32 at = 0;
+
+	while (redirect_map_next_target(map, &at, name)) {
 		struct redirect_link target = {0};
 		struct link_info link;
 
@@ -461,7 +274,7 @@ void interfaces_set_targets(struct interfaces *ifs)
 			target.has_l2 = link.has_l2;
 			memcpy(target.mac, link.mac, sizeof(target.mac));
 		}
-		redirect_map_set_target(datapath_redirects(ifs->dp), name, &target);
+		redirect_map_set_target(map, name, &target);
 	}
 }
 
@@ -481,11 +294,14 @@ static void restage_redirects(struct interfaces *ifs)
 	if (!scopes)
 		return;
 	change.n_scopes = interfaces_scopes(ifs, scopes);
-	if (datapath_stage(ifs->dp, &change, &err) < 0)
+	if (datapath_stage(ifs->dp, &change, &err) < 0) {
 		log_error("cannot set up the redirects for interfaces that came or went: %s",
 			  err.text);
-	else
+	} else {
+		interfaces_set_targets(ifs);
 		datapath_commit(ifs->dp);
+		ifs->scopes_changed = false;
+	}
 	free(scopes);
 }
 
@@ -494,27 +310,27 @@ static void restage_redirects(struct interfaces *ifs)
 /* What one prepare has attached, to be undone. */
 struct undo {
 	u32 slot;
-	int ifindex;
+	struct link_info link;
 	enum fwd_hook hook;
 };
 
 static int prepare_link(struct interfaces *ifs, u32 slot, const struct link_info *link,
 			struct undo *done, size_t *n_done, struct error *err)
 {
-	struct attachment *at = &ifs->slots[slot];
+	bool had_error = ifs->slots[slot].error, added;
 
 	for (u32 hook = 0; hook < FWD_HOOKS; hook++) {
 		int r;
 
-		if (!needs_hook(ifs, link->name, hook) || at->program_id[hook])
+		if (!needs_hook(ifs, link->name, hook))
 			continue;
-		r = ensure(ifs, slot, link, hook, err);
-		if (r < 0 && !at->error) {
+		r = ensure(ifs, slot, link, hook, &added, err);
+		if (r < 0 && !had_error) {
 			error_prepend(err, "%s: ", link->name);
 			return r;
 		}
-		if (!r)
-			done[(*n_done)++] = (struct undo){slot, link->ifindex, hook};
+		if (!r && added)
+			done[(*n_done)++] = (struct undo){slot, *link, hook};
 	}
 	return 0;
 }
@@ -524,7 +340,6 @@ int interfaces_prepare(struct interfaces *ifs, struct error *err)
 	_cleanup_free_ struct link_info *links = NULL;
 	_cleanup_free_ struct undo *done = NULL;
 	size_t n, n_done = 0;
-	bool changed = false;
 	int r = links_list(ifs->links, &links, &n, err);
 
 	if (r < 0)
@@ -532,7 +347,7 @@ int interfaces_prepare(struct interfaces *ifs, struct error *err)
 	done = calloc(n * FWD_HOOKS + 1, sizeof(*done));
 	if (!done)
 		return error_no_memory(err);
-	add_slots(ifs, links, n, &changed);
+	add_slots(ifs, links, n);
 	for (size_t i = 0; i < n && !r; i++) {
 		u32 slot;
 
@@ -541,7 +356,7 @@ int interfaces_prepare(struct interfaces *ifs, struct error *err)
 	}
 	if (r < 0)
 		while (n_done--)
-			drop(ifs, done[n_done].slot, done[n_done].ifindex, done[n_done].hook, NULL);
+			drop(ifs, done[n_done].slot, &done[n_done].link, done[n_done].hook, NULL);
 	return r;
 }
 
@@ -550,12 +365,13 @@ int interfaces_move(struct interfaces *ifs, struct error *err)
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		const struct fwd_interface *row = &datapath_interfaces(ifs->dp)[slot];
 		struct link_info link;
+		bool added;
 
 		if (!row->ifindex || !links_get(ifs->links, (int)row->ifindex, &link))
 			continue;
 		for (u32 hook = 0; hook < FWD_HOOKS; hook++) {
-			int r = ifs->slots[slot].program_id[hook]
-					? ensure(ifs, slot, &link, hook, err)
+			int r = ifs->slots[slot].attachment.program_id[hook]
+					? ensure(ifs, slot, &link, hook, &added, err)
 					: 0;
 
 			if (r < 0) {
@@ -567,31 +383,29 @@ int interfaces_move(struct interfaces *ifs, struct error *err)
 	return 0;
 }
 
+/* All hooks, whatever happens at one; the first failure is kept. */
 static void settle_link(struct interfaces *ifs, u32 slot, const struct link_info *link)
 {
-	struct error err;
+	struct error err, first;
+	bool failed = false, added;
 
 	for (u32 hook = 0; hook < FWD_HOOKS; hook++) {
-		int r = 0;
+		int r = needs_hook(ifs, link->name, hook)
+				? ensure(ifs, slot, link, hook, &added, &err)
+				: drop(ifs, slot, link, hook, &err);
 
-		if (needs_hook(ifs, link->name, hook))
-			r = ensure(ifs, slot, link, hook, &err);
-		else
-			r = drop(ifs, slot, link->ifindex, hook, &err);
 		if (r == -ENODEV) /* it is gone; the message is on its way */
 			return;
-		if (r < 0) {
-			note_error(ifs, slot, err.text);
-			return;
-		}
+		if (r < 0 && !failed)
+			first = err;
+		failed |= r < 0;
 	}
-	note_error(ifs, slot, NULL);
+	note_error(ifs, slot, failed ? first.text : NULL);
 }
 
 void interfaces_settle(struct interfaces *ifs)
 {
 	_cleanup_free_ struct link_info *links = NULL;
-	bool changed = false;
 	struct error err;
 	size_t n;
 
@@ -599,9 +413,9 @@ void interfaces_settle(struct interfaces *ifs)
 		log_error("%s", err.text);
 		return;
 	}
-	remove_slots(ifs, &changed);
-	add_slots(ifs, links, n, &changed);
-	if (changed)
+	remove_slots(ifs);
+	add_slots(ifs, links, n);
+	if (ifs->scopes_changed)
 		restage_redirects(ifs);
 	interfaces_set_targets(ifs);
 	for (size_t i = 0; i < n; i++) {
@@ -634,7 +448,7 @@ static void detach(struct interfaces *ifs, bool strays_only)
 		if (!has_slot && !allocate_slot(ifs, &links[i], &slot))
 			continue;
 		for (u32 hook = 0; hook < FWD_HOOKS; hook++)
-			if (drop(ifs, slot, links[i].ifindex, hook, &err) < 0)
+			if (drop(ifs, slot, &links[i], hook, &err) < 0)
 				log_error("%s: %s", links[i].name, err.text);
 		free_slot(ifs, slot);
 	}
@@ -655,7 +469,7 @@ bool interfaces_next(const struct interfaces *ifs, u32 *slot, struct interface_s
 	const struct fwd_interface *rows = datapath_interfaces(ifs->dp);
 
 	for (; *slot < FWD_MAX_INTERFACES; (*slot)++) {
-		const struct attachment *at = &ifs->slots[*slot];
+		const struct attachment *at = &ifs->slots[*slot].attachment;
 
 		if (!rows[*slot].ifindex)
 			continue;
@@ -668,7 +482,7 @@ bool interfaces_next(const struct interfaces *ifs, u32 *slot, struct interface_s
 			.dispatcher = at->xdp.dispatcher,
 			.tc_in = at->program_id[FWD_HOOK_TC_IN],
 			.tc_out = at->program_id[FWD_HOOK_TC_OUT],
-			.error = at->error,
+			.error = ifs->slots[*slot].error,
 		};
 		(*slot)++;
 		return true;

@@ -98,9 +98,13 @@ static int set_log_level(const struct options *options, const struct config *con
 	return 0;
 }
 
-static int run(const char *config_file, struct config *config)
+static int run(const struct options *options, struct config *config)
 {
-	struct daemon daemon = {.config_file = config_file};
+	struct daemon daemon = {
+		.config_file = options->config_file,
+		.log_level_fixed = options->log_level,
+		.pin_dir_lock = -1,
+	};
 	struct error err;
 	int r;
 
@@ -133,7 +137,7 @@ int main(int argc, char *argv[])
 	else if (options.check)
 		status = EXIT_SUCCESS;
 	else
-		return run(options.config_file, config);
+		return run(&options, config);
 	config_free(config);
 	return status;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "redirect_map.h"
 
+#include "grace.h"
+
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -17,6 +19,7 @@ struct table {
 	int current_fd; /* in the view that packets see */
 	int staged_fd;	/* in the other, while something is staged and `changed` */
 	bool changed;
+	bool unknown; /* a slot that was free at the start: nobody has looked what is there */
 };
 
 struct redirect_map {
@@ -103,8 +106,14 @@ static void set_row_target(struct fwd_redirect *row, const struct redirect_link 
 	if (link->ifindex && row->target.ifindex == link->ifindex &&
 	    !memcmp(row->mac, link->mac, sizeof(row->mac)))
 		return;
-	/* Without a target first, so that no packet sees the address of another one. */
-	store_target(row, target);
+	if (!link->ifindex && !row->target.ifindex)
+		return;
+	/* Without a target first, until no packet holds the old one: none may see the address
+	 * change. */
+	if (row->target.ifindex) {
+		store_target(row, target);
+		grace_wait();
+	}
 	if (!link->ifindex)
 		return;
 	memcpy(row->mac, link->mac, sizeof(row->mac));
@@ -233,8 +242,9 @@ static int stage_table(struct redirect_map *map, u32 slot, u32 hook,
 	struct table *table = &map->tables[slot][hook];
 	int r;
 
-	if (lines ? table->current_fd >= 0 && table_equals(table->current_fd, lines)
-		  : table->current_fd < 0)
+	if (!table->unknown &&
+	    (lines ? table->current_fd >= 0 && table_equals(table->current_fd, lines)
+		   : table->current_fd < 0))
 		return 0;
 	if (lines) {
 		r = make_table(lines, &table->staged_fd, err);
@@ -269,7 +279,8 @@ static int stage_tables(struct redirect_map *map, const struct redirect *redirec
 	}
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
 		for (u32 hook = 0; hook < HOOKS && !in_scope[slot] && !r; hook++)
-			r = stage_table(map, slot, hook, NULL, err);
+			if (!map->tables[slot][hook].unknown)
+				r = stage_table(map, slot, hook, NULL, err);
 	return r;
 }
 
@@ -333,6 +344,7 @@ void redirect_map_settle(struct redirect_map *map)
 				continue;
 			table->current_fd = table->staged_fd;
 			table->staged_fd = old;
+			table->unknown = false;
 		}
 	}
 	/* Each update below waits for the packets that hold what it replaces (V4). */
@@ -365,20 +377,27 @@ static int get_table(const struct redirect_map *map, unsigned view, u32 slot, u3
 
 /*
  * The tables that an earlier daemon left; the next stage compares them. Only what differs between
- * the views is put right, since each update waits for a grace period.
+ * the views is put right, and only slots in use are looked at: an update waits for a grace period,
+ * and up to Linux 6.6 so does a look-up.
  */
 static void adopt_tables(struct redirect_map *map, unsigned view)
 {
+	const struct fwd_interface *slots = map->fds.slots;
+
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		for (u32 hook = 0; hook < HOOKS; hook++) {
+			struct table *table = &map->tables[slot][hook];
+			_cleanup_close_ int other = -1;
 			u32 id, other_id;
-			int fd = get_table(map, view, slot, hook, &id);
-			int other = get_table(map, !view, slot, hook, &other_id);
 
-			closep(&other); /* only its id counts */
-			map->tables[slot][hook] = (struct table){.current_fd = fd, .staged_fd = -1};
+			*table = (struct table){.current_fd = -1, .staged_fd = -1};
+			table->unknown = slots && !slots[slot].ifindex;
+			if (!slots || !slots[slot].ifindex)
+				continue;
+			table->current_fd = get_table(map, view, slot, hook, &id);
+			other = get_table(map, !view, slot, hook, &other_id);
 			if (id != other_id)
-				put_table(map, !view, slot, hook, fd, NULL); /* V1 */
+				put_table(map, !view, slot, hook, table->current_fd, NULL); /* V1 */
 		}
 	}
 }
@@ -424,6 +443,20 @@ void redirect_map_set_target(struct redirect_map *map, const char *name,
 		if (map->rows[i].used &&
 		    !strncmp(map->rows[i].target_name, name, sizeof(map->rows[i].target_name)))
 			set_row_target(&map->rows[i], link);
+}
+
+bool redirect_map_next_target(const struct redirect_map *map, u32 *at, char name[static IFNAMSIZ])
+{
+	for (; *at < FWD_MAX_REDIRECTS; (*at)++) {
+		const struct fwd_redirect *row = &map->rows[*at];
+
+		if (!*at || !row->used)
+			continue;
+		memcpy(name, row->target_name, IFNAMSIZ);
+		(*at)++;
+		return true;
+	}
+	return false;
 }
 
 static void read_count(const struct redirect_map *map, u32 number, struct fwd_counter *ret)

@@ -16,6 +16,8 @@ struct redirect_map;
 /* The descriptors stay the caller's and must stay open. */
 struct redirect_map_fds {
 	int tables, redirects, counts;
+	/* The slots that an earlier daemon used; NULL: the maps are new. */
+	const struct fwd_interface *slots;
 };
 
 /* `view`: the one that packets see. */
@@ -53,6 +55,9 @@ struct redirect_link {
  */
 void redirect_map_set_target(struct redirect_map *map, const char *name,
 			     const struct redirect_link *link);
+
+/* The target's name of the next redirect from `*at` on, which moves behind it; false at the end. */
+bool redirect_map_next_target(const struct redirect_map *map, u32 *at, char name[static IFNAMSIZ]);
 
 /* Counters over all CPUs, and the mode in force; false: there is no such redirect. */
 struct redirect_state {

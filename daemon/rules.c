@@ -207,6 +207,15 @@ static int grow(struct rules *rules, size_t n_block, size_t n_allow, struct erro
 	return r;
 }
 
+static size_t count_inserts(const struct prefix_change *changes, size_t n)
+{
+	size_t inserts = 0;
+
+	for (size_t i = 0; i < n; i++)
+		inserts += changes[i].kind == PREFIX_INSERT;
+	return inserts;
+}
+
 /* datapath_stage(), and once more in larger maps if these are too small. */
 static int stage(struct rules *rules, const struct datapath_change *change, struct error *err)
 {
@@ -214,8 +223,12 @@ static int stage(struct rules *rules, const struct datapath_change *change, stru
 
 	if (r != -E2BIG)
 		return r;
-	r = grow(rules, prefix_map_size(datapath_block(rules->dp)) + change->n_block,
-		 prefix_map_size(datapath_allow(rules->dp)) + change->n_allow, err);
+	r = grow(rules,
+		 prefix_map_size(datapath_block(rules->dp)) +
+			 count_inserts(change->block, change->n_block),
+		 prefix_map_size(datapath_allow(rules->dp)) +
+			 count_inserts(change->allow, change->n_allow),
+		 err);
 	return r < 0 ? r : datapath_stage(rules->dp, change, err);
 }
 
@@ -484,6 +497,19 @@ static void adopt_edit(struct rules *rules, const struct edit *edit)
 	ruleset_release_reserve(runtime);
 }
 
+/* Reminders of ends that were put off pile up; once they are most of the heap it is made anew. */
+static int reserve_ends(struct rules *rules, const struct edit *edit)
+{
+	size_t live = ruleset_size(runtime_set(rules, STORE_BLOCK));
+
+	if (rules->expiry.n > 2 * live + edit->n_puts + 1024) {
+		rules->expiry.n = 0;
+		if (remember_ends(rules) < 0)
+			return -ENOMEM;
+	}
+	return expiry_reserve(&rules->expiry, edit->n_puts);
+}
+
 static int apply(struct rules *rules, const struct edit *edit, struct error *err)
 {
 	_cleanup_free_ struct prefix_change *changes = NULL;
@@ -494,7 +520,7 @@ static int apply(struct rules *rules, const struct edit *edit, struct error *err
 	if (r < 0)
 		return r;
 	if (ruleset_reserve(runtime_set(rules, edit->table), edit->n_puts) < 0 ||
-	    expiry_reserve(&rules->expiry, edit->n_puts) < 0)
+	    reserve_ends(rules, edit) < 0)
 		return error_no_memory(err);
 	if (edit->table == STORE_BLOCK) {
 		change.block = changes;

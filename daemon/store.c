@@ -168,9 +168,11 @@ static int carry_over(struct store *store, const char *table, struct error *err)
 {
 	char sql[256];
 
+	/* Never more than the whole span: a wall clock that starts in the past must not add to it.
+	 */
 	snprintf(sql, sizeof(sql),
-		 "UPDATE %s SET expires_boot_ns = max(1, (expires_s - %lld) * 1000000000 + %lld) "
-		 "WHERE expires_boot_ns <> 0",
+		 "UPDATE %s SET expires_boot_ns = max(1, min(expires_s - %lld, "
+		 "max(expires_s - created_s, 1)) * 1000000000 + %lld) WHERE expires_boot_ns <> 0",
 		 table, (long long)wall_s(), (long long)boot_ns());
 	return execute(store, sql, "write", err);
 }

@@ -111,13 +111,74 @@ static int transact(struct tc *tc, struct nlmsghdr *msg, const char *what, struc
 	msg->nlmsg_flags |= NLM_F_ACK;
 	if (mnl_socket_sendto(tc->socket, msg, msg->nlmsg_len) < 0)
 		return error_set(err, -errno, "%s: %s", what, error_name(errno));
-	n = mnl_socket_recvfrom(tc->socket, tc->buffer, sizeof(tc->buffer));
-	if (n < 0)
-		return error_set(err, -errno, "%s: %s", what, error_name(errno));
+	do {
+		n = mnl_socket_recvfrom(tc->socket, tc->buffer, sizeof(tc->buffer));
+		if (n < 0)
+			return error_set(err, -errno, "%s: %s", what, error_name(errno));
+		/* The rest of a dump that was broken off is not for us. */
+	} while (((const struct nlmsghdr *)(const void *)tc->buffer)->nlmsg_seq != tc->seq);
 	return find_error(tc, tc->buffer, (int)n, what, err);
 }
 
+/* Sends a request for a dump and hands each message to `see`. */
+static int dump(struct tc *tc, struct nlmsghdr *msg, mnl_cb_t see, void *data)
+{
+	unsigned seq = msg->nlmsg_seq;
+	int r = MNL_CB_OK;
+
+	if (mnl_socket_sendto(tc->socket, msg, msg->nlmsg_len) < 0)
+		return -errno;
+	while (r > MNL_CB_STOP) {
+		ssize_t n = mnl_socket_recvfrom(tc->socket, tc->buffer, sizeof(tc->buffer));
+
+		if (n < 0)
+			return -errno;
+		r = mnl_cb_run(tc->buffer, (size_t)n, seq, tc->port, see, data);
+	}
+	return r < 0 ? -errno : 0;
+}
+
 /* ---- the qdisc ---- */
+
+struct qdisc_search {
+	int ifindex;
+	char kind[16]; /* of the one at clsact's place; empty: none */
+};
+
+static int see_qdisc(const struct nlmsghdr *msg, void *data)
+{
+	const struct tcmsg *tcm = mnl_nlmsg_get_payload(msg);
+	struct qdisc_search *search = data;
+	const struct nlattr *attr;
+
+	/* The kernel's dump is of all interfaces. */
+	if (msg->nlmsg_type != RTM_NEWQDISC || tcm->tcm_ifindex != search->ifindex ||
+	    tcm->tcm_parent != TC_H_CLSACT)
+		return MNL_CB_OK;
+	mnl_attr_for_each (attr, msg, sizeof(*tcm))
+		if (mnl_attr_get_type(attr) == TCA_KIND)
+			snprintf(search->kind, sizeof(search->kind), "%s", mnl_attr_get_str(attr));
+	return MNL_CB_OK;
+}
+
+/* "ingress" takes the same place, and has only one of the two directions. */
+static int check_clsact(struct tc *tc, int ifindex, struct error *err)
+{
+	struct qdisc_search search = {.ifindex = ifindex};
+	struct tcmsg *tcm;
+	struct nlmsghdr *msg = new_message(tc, RTM_GETQDISC, NLM_F_DUMP, ifindex, &tcm);
+	int r = dump(tc, msg, see_qdisc, &search);
+
+	if (r < 0)
+		return error_set(err, r, "cannot read the qdiscs: %s", error_name(r));
+	if (search.kind[0] && strcmp(search.kind, "clsact") != 0)
+		return error_set(
+			err, -EBUSY,
+			"a qdisc \"%s\" of another program is where clsact has to be: take it "
+			"off (tc qdisc del dev IFACE %s)",
+			search.kind, search.kind);
+	return 0;
+}
 
 int tc_add_clsact(struct tc *tc, int ifindex, bool *ret_added, struct error *err)
 {
@@ -131,8 +192,10 @@ int tc_add_clsact(struct tc *tc, int ifindex, bool *ret_added, struct error *err
 	mnl_attr_put_strz(msg, TCA_KIND, "clsact");
 	r = transact(tc, msg, "cannot add the clsact qdisc", err);
 	if (r == -EEXIST) {
-		*ret_added = false;
-		return 0;
+		r = check_clsact(tc, ifindex, err);
+		if (!r)
+			*ret_added = false;
+		return r;
 	}
 	if (!r)
 		*ret_added = true;
@@ -183,23 +246,13 @@ static int dump_filters(struct tc *tc, int ifindex, enum fwd_hook hook,
 {
 	struct tcmsg *tcm;
 	struct nlmsghdr *msg = new_message(tc, RTM_GETTFILTER, NLM_F_DUMP, ifindex, &tcm);
-	unsigned seq = msg->nlmsg_seq;
-	int r = MNL_CB_OK;
+	int r;
 
 	tcm->tcm_parent = parent_of(hook);
-	if (mnl_socket_sendto(tc->socket, msg, msg->nlmsg_len) < 0)
-		return error_set(err, -errno, "cannot ask for tc filters: %s", error_name(errno));
-	while (r > MNL_CB_STOP) {
-		ssize_t n = mnl_socket_recvfrom(tc->socket, tc->buffer, sizeof(tc->buffer));
-
-		if (n < 0)
-			return error_set(err, -errno, "cannot read tc filters: %s",
-					 error_name(errno));
-		r = mnl_cb_run(tc->buffer, (size_t)n, seq, tc->port, see_filter, search);
-	}
+	r = dump(tc, msg, see_filter, search);
 	/* No such qdisc: no filters. */
-	if (r < 0 && errno != EINVAL && errno != ENOENT && errno != EOPNOTSUPP)
-		return error_set(err, -errno, "cannot read tc filters: %s", error_name(errno));
+	if (r < 0 && r != -EINVAL && r != -ENOENT && r != -EOPNOTSUPP)
+		return error_set(err, r, "cannot read tc filters: %s", error_name(r));
 	return 0;
 }
 

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <xdp/libxdp.h>
 
-#define PROGRAM_NAME "fwd_xdp"
+#define PROGRAM_NAME	"fwd_xdp"
+#define DISPATCHER_NAME "xdp_dispatcher" /* libxdp's, lib/libxdp/xdp-dispatcher.c */
 
 DEFINE_CLEANUP(struct xdp_multiprog *, xdp_multiprog__close);
 DEFINE_CLEANUP(struct xdp_program *, xdp_program__close);
@@ -25,49 +26,63 @@ static int get_multiprog(int ifindex, struct xdp_multiprog **ret, struct error *
 	return 0;
 }
 
-/* The component of a dispatcher that is ours; it belongs to `mp`. */
-static struct xdp_program *find_ours(struct xdp_multiprog *mp, const struct datapath_owner *owner,
-				     u32 id)
-{
-	for (struct xdp_program *p = NULL; (p = xdp_multiprog__next_prog(p, mp));)
-		if (owner ? datapath_owner_has(owner, xdp_program__id(p))
-			  : xdp_program__id(p) == id)
-			return p;
-	return NULL;
-}
-
-int xdp_query(int ifindex, const struct datapath_owner *owner, struct xdp_state *ret,
-	      struct error *err)
+/* Looks a dispatcher's components over: the first of ours, and whether there is another. */
+static int find_components(int ifindex, const struct datapath_owner *owner, struct xdp_state *state,
+			   struct error *err)
 {
 	_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
-	struct xdp_state state = {0};
-	struct xdp_program *program;
 	int r = get_multiprog(ifindex, &mp, err);
 
-	if (r < 0)
+	if (r < 0 || !mp)
 		return r;
-	if (!mp) {
-		*ret = state;
-		return 0;
+	for (struct xdp_program *p = NULL; (p = xdp_multiprog__next_prog(p, mp));) {
+		if (!datapath_owner_has(owner, xdp_program__id(p)))
+			continue;
+		if (state->program_id)
+			state->leftover = true;
+		else
+			state->program_id = xdp_program__id(p);
 	}
-	state.native = xdp_multiprog__attach_mode(mp) != XDP_MODE_SKB;
-	state.dispatcher = !xdp_multiprog__is_legacy(mp);
-	if (state.dispatcher) {
-		program = find_ours(mp, owner, 0);
-		state.program_id = program ? xdp_program__id(program) : 0;
-		*ret = state;
-		return 0;
-	}
-	program = xdp_multiprog__main_prog(mp);
-	if (datapath_owner_has(owner, xdp_program__id(program))) {
-		state.program_id = xdp_program__id(program);
-	} else {
-		state.foreign_id = xdp_program__id(program);
-		snprintf(state.foreign_name, sizeof(state.foreign_name), "%s",
-			 xdp_program__name(program));
-	}
-	*ret = state;
 	return 0;
+}
+
+int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_state *known,
+	      struct xdp_state *ret, struct error *err)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, query);
+	_cleanup_close_ int fd = -1;
+	struct bpf_prog_info info = {0};
+	u32 size = sizeof(info);
+	struct xdp_state state = {0};
+	int r = bpf_xdp_query(ifindex, 0, &query);
+
+	if (r < 0)
+		return error_set(err, r, "cannot see the XDP programs: %s", error_name(r));
+	state.native = !query.skb_prog_id;
+	state.main_id = query.drv_prog_id   ? query.drv_prog_id
+			: query.skb_prog_id ? query.skb_prog_id
+					    : query.hw_prog_id;
+	if (known && known->main_id == state.main_id) {
+		*ret = *known;
+		return 0;
+	}
+	fd = state.main_id ? bpf_prog_get_fd_by_id(state.main_id) : -1;
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0) {
+		*ret = state;
+		return 0;
+	}
+	if (datapath_owner_has(owner, state.main_id)) {
+		state.program_id = state.main_id;
+	} else if (!strcmp(info.name, DISPATCHER_NAME)) {
+		state.dispatcher = true;
+		r = find_components(ifindex, owner, &state, err);
+	} else {
+		state.foreign_id = state.main_id;
+		memcpy(state.foreign_name, info.name, sizeof(state.foreign_name) - 1);
+	}
+	if (!r)
+		*ret = state;
+	return r;
 }
 
 static u32 mode_flag(bool native)
@@ -113,12 +128,14 @@ static int replace_single(int ifindex, struct bpf_object *obj, const struct xdp_
 static int detach_component(int ifindex, u32 id, struct error *err)
 {
 	_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
-	struct xdp_program *program;
+	struct xdp_program *program = NULL;
 	int r = get_multiprog(ifindex, &mp, err);
 
 	if (r < 0 || !mp)
 		return r;
-	program = find_ours(mp, NULL, id);
+	while ((program = xdp_multiprog__next_prog(program, mp)))
+		if (xdp_program__id(program) == id)
+			break;
 	if (!program)
 		return 0;
 	r = xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(mp), 0);
@@ -126,6 +143,31 @@ static int detach_component(int ifindex, u32 id, struct error *err)
 		return error_set(err, r, "cannot take the program out of the dispatcher: %s",
 				 error_name(r));
 	return 0;
+}
+
+/* Of our programs in a dispatcher, leaves only one. */
+static int detach_others(int ifindex, const struct datapath_owner *owner, u32 keep_id,
+			 struct error *err)
+{
+	for (;;) {
+		_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
+		struct xdp_program *program = NULL;
+		int r = get_multiprog(ifindex, &mp, err);
+
+		if (r < 0 || !mp)
+			return r;
+		while ((program = xdp_multiprog__next_prog(program, mp)))
+			if (xdp_program__id(program) != keep_id &&
+			    datapath_owner_has(owner, xdp_program__id(program)))
+				break;
+		if (!program)
+			return 0;
+		r = xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(mp), 0);
+		if (r < 0)
+			return error_set(err, r,
+					 "cannot take the old program out of the dispatcher: %s",
+					 error_name(r));
+	}
 }
 
 static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *ret_fd,
@@ -149,10 +191,19 @@ static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *
 	return 0;
 }
 
-int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool native,
-	       const struct xdp_state *state, int *ret_fd, struct error *err)
+static u32 program_id(int fd)
 {
-	int r;
+	struct bpf_prog_info info = {0};
+	u32 size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
+}
+
+int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool native,
+	       const struct xdp_state *state, const struct datapath_owner *owner, int *ret_fd,
+	       struct error *err)
+{
+	int fd, r;
 
 	if (state->foreign_id)
 		return error_set(err, -EBUSY,
@@ -160,18 +211,13 @@ int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool nativ
 				 "nobody: take it off (ip link set dev %s xdp off), or load it by "
 				 "xdp-loader, which shares",
 				 state->foreign_name, state->foreign_id, name, name);
-	if (state->program_id && !state->dispatcher && state->native == native)
+	if (state->program_id && !state->dispatcher)
 		return replace_single(ifindex, obj, state, ret_fd, err);
-	if (state->program_id && state->native != native) {
-		/* The kernel has no step from one mode to the other. */
-		r = xdp_detach(ifindex, state, err);
-		if (r < 0)
-			return r;
-		return attach_shared(ifindex, obj, native, ret_fd, err);
-	}
-	r = attach_shared(ifindex, obj, native, ret_fd, err);
+	r = attach_shared(ifindex, obj, native, &fd, err);
 	if (!r && state->program_id)
-		r = detach_component(ifindex, state->program_id, err);
+		r = detach_others(ifindex, owner, program_id(fd), err);
+	if (!r)
+		*ret_fd = fd;
 	return r;
 }
 

@@ -10,26 +10,33 @@
 
 /* What is attached to an interface. */
 struct xdp_state {
+	u32 main_id;	/* what the kernel runs: a program or a dispatcher; 0: nothing */
 	u32 program_id; /* ours; 0: none */
 	bool native;
 	bool dispatcher; /* other programs can share the interface */
+	bool leftover;	 /* there is a second one of ours, which a daemon that was killed left */
 
 	/* A program of somebody else that is alone on the interface; 0: none. */
 	u32 foreign_id;
 	char foreign_name[16];
 };
 
-/* `owner` tells which program is ours. */
-int xdp_query(int ifindex, const struct datapath_owner *owner, struct xdp_state *ret,
-	      struct error *err);
+/*
+ * `owner` tells which program is ours. `known`, or NULL, is what an earlier query found: a
+ * dispatcher that is still the same is not looked into again, since each look by libxdp 1.3 leaks a
+ * descriptor. `known` and `ret` may be the same.
+ */
+int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_state *known,
+	      struct xdp_state *ret, struct error *err);
 
 /*
  * Attaches the program of `obj`, open and not loaded, natively or generically. A program that
- * `state` says is ours is replaced with no packet unfiltered, as long as the mode stays. -EBUSY:
+ * `state` says is ours is replaced with no packet unfiltered; the mode has to be the same. -EBUSY:
  * somebody else holds the interface. *ret_fd is the program's, owned by `obj`.
  */
 int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool native,
-	       const struct xdp_state *state, int *ret_fd, struct error *err);
+	       const struct xdp_state *state, const struct datapath_owner *owner, int *ret_fd,
+	       struct error *err);
 
 /* Detaches our program and no other. */
 int xdp_detach(int ifindex, const struct xdp_state *state, struct error *err);

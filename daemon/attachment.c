@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "attachment.h"
+
+#include "log.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <string.h>
+
+const char *const attachment_hook_names[] = {
+	[FWD_HOOK_XDP] = "XDP",
+	[FWD_HOOK_TC_IN] = "TC in",
+	[FWD_HOOK_TC_OUT] = "TC out",
+};
+_Static_assert(ARRAY_SIZE(attachment_hook_names) == FWD_HOOKS, "a name for each hook");
+
+static void note_program(struct attachment *at, enum fwd_hook hook, u32 program_id)
+{
+	at->program_id[hook] = program_id;
+	at->checked[hook] = program_id != 0;
+}
+
+/*
+ * True if what is attached is what we would attach, so that it can stay: a program that a daemon
+ * before us left, of this slot (the pin tells, which goes with the slot), on these maps, with the
+ * same instructions.
+ */
+static bool can_stay(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		     u32 program_id)
+{
+	if (at->checked[hook] && at->program_id[hook] == program_id)
+		return true;
+	return datapath_pinned_program(site->dp, site->slot, hook) == program_id &&
+	       datapath_has_program(site->dp, program_id) &&
+	       datapath_is_current_code(site->dp, hook, program_id);
+}
+
+/* ---- XDP ---- */
+
+static int attach_xdp_once(const struct attachment_site *site, bool native,
+			   const struct xdp_state *state, struct error *err)
+{
+	struct bpf_object *obj = NULL;
+	int fd = -1, r;
+
+	r = datapath_open_xdp(site->dp, site->slot, site->link.has_l2, &obj, err);
+	if (r < 0)
+		return r;
+	r = xdp_attach(site->link.ifindex, site->link.name, obj, native, state, site->owner, &fd,
+		       err);
+	if (!r)
+		r = datapath_pin_program(site->dp, site->slot, FWD_HOOK_XDP, fd, err);
+	bpf_object__close(obj);
+	return r;
+}
+
+/* The kernel has no step from one mode to the other: off, and on again. */
+static int change_xdp_mode(const struct attachment_site *site, bool native,
+			   const struct xdp_state *state, struct error *err)
+{
+	const struct xdp_state none = {0};
+	int r = xdp_detach(site->link.ifindex, state, err);
+
+	if (!r)
+		r = attach_xdp_once(site, native, &none, err);
+	if (r < 0 && attach_xdp_once(site, state->native, &none, NULL) < 0)
+		error_prepend(err, "not attached in its old mode either: ");
+	return r;
+}
+
+static int attach_xdp(const struct attachment_site *site, const struct xdp_state *state,
+		      struct error *err)
+{
+	bool native = site->xdp_mode != XDP_WANT_GENERIC;
+	struct error native_err;
+	int r;
+
+	/* A program that is replaced stays in its mode: falling back would take it off first. */
+	if (site->xdp_mode == XDP_WANT_AUTO && state->program_id)
+		return attach_xdp_once(site, state->native, state, err);
+	if (state->program_id && state->native != native)
+		return change_xdp_mode(site, native, state, err);
+	r = attach_xdp_once(site, native, state, err);
+	if (r >= 0 || site->xdp_mode != XDP_WANT_AUTO || r == -EBUSY || r == -ENODEV)
+		return r;
+	native_err = *err;
+	r = attach_xdp_once(site, false, state, err);
+	if (!r)
+		log_warning("%s: %s; using generic XDP, which is slower", site->link.name,
+			    native_err.text);
+	return r;
+}
+
+static bool mode_is_right(enum xdp_mode_wanted mode, bool native)
+{
+	return mode == XDP_WANT_AUTO || (mode == XDP_WANT_NATIVE) == native;
+}
+
+static int ensure_xdp(struct attachment *at, const struct attachment_site *site, bool *ret_added,
+		      struct error *err)
+{
+	int r = xdp_query(site->link.ifindex, site->owner, &at->xdp, &at->xdp, err);
+	bool had_one;
+
+	if (r < 0)
+		return r;
+	had_one = at->xdp.program_id;
+	if (had_one && !at->xdp.leftover && mode_is_right(site->xdp_mode, at->xdp.native) &&
+	    can_stay(at, site, FWD_HOOK_XDP, at->xdp.program_id)) {
+		note_program(at, FWD_HOOK_XDP, at->xdp.program_id);
+		return 0;
+	}
+	r = attach_xdp(site, &at->xdp, err);
+	/* Also after a failure: status tells what is there. */
+	if (xdp_query(site->link.ifindex, site->owner, NULL, &at->xdp, r < 0 ? NULL : err) < 0)
+		at->xdp = (struct xdp_state){0};
+	if (r < 0) {
+		at->program_id[FWD_HOOK_XDP] = at->xdp.program_id;
+		at->checked[FWD_HOOK_XDP] = false;
+		return r;
+	}
+	note_program(at, FWD_HOOK_XDP, at->xdp.program_id);
+	*ret_added = !had_one;
+	log_info("%s: %s XDP%s", site->link.name, at->xdp.native ? "native" : "generic",
+		 at->xdp.dispatcher ? ", shared by a dispatcher" : "");
+	return 0;
+}
+
+static int drop_xdp(struct attachment *at, const struct attachment_site *site, struct error *err)
+{
+	int r = xdp_query(site->link.ifindex, site->owner, &at->xdp, &at->xdp, err);
+
+	if (!r)
+		r = xdp_detach(site->link.ifindex, &at->xdp, err);
+	if (r < 0)
+		return r;
+	at->xdp = (struct xdp_state){0};
+	return 0;
+}
+
+/* ---- TC ---- */
+
+static int set_filter(const struct attachment_site *site, enum fwd_hook hook, int fd,
+		      struct error *err)
+{
+	struct fwd_interface *row = &datapath_interfaces(site->dp)[site->slot];
+	bool added = false;
+	int r = tc_add_clsact(site->tc, site->link.ifindex, &added, err);
+
+	if (r < 0)
+		return r;
+	if (added)
+		row->flags |= FWD_INTERFACE_CLSACT;
+	r = tc_set_filter(site->tc, site->link.ifindex, hook, fd, err);
+	if (!r)
+		r = datapath_pin_program(site->dp, site->slot, hook, fd, err);
+	return r;
+}
+
+static int ensure_tc(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		     bool *ret_added, struct error *err)
+{
+	_cleanup_close_ int fd = -1;
+	u32 there = 0;
+	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+
+	if (r < 0)
+		return r;
+	if (there && !datapath_owner_has(site->owner, there))
+		return error_set(err, -EBUSY,
+				 "a tc filter of another program (id %u) has our priority %d and "
+				 "handle %#x",
+				 there, TC_PRIORITY, TC_HANDLE);
+	if (there && can_stay(at, site, hook, there)) {
+		note_program(at, hook, there);
+		return 0;
+	}
+	at->program_id[hook] = there;
+	at->checked[hook] = false;
+	r = datapath_load_tc(site->dp, site->slot, hook, site->link.has_l2, &fd, err);
+	if (!r)
+		r = set_filter(site, hook, fd, err);
+	if (!r)
+		r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+	if (r < 0)
+		return r;
+	*ret_added = !at->program_id[hook];
+	note_program(at, hook, there);
+	return 0;
+}
+
+static int drop_tc(const struct attachment_site *site, enum fwd_hook hook, struct error *err)
+{
+	struct fwd_interface *row = &datapath_interfaces(site->dp)[site->slot];
+	bool gone = false;
+	u32 there = 0;
+	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+
+	if (!r && there && datapath_owner_has(site->owner, there))
+		r = tc_remove_filter(site->tc, site->link.ifindex, hook, err);
+	/* The other direction's filter, which may be there unchecked, keeps it too. */
+	if (!r && row->flags & FWD_INTERFACE_CLSACT)
+		r = tc_remove_clsact(site->tc, site->link.ifindex, &gone, err);
+	if (gone)
+		row->flags &= ~FWD_INTERFACE_CLSACT;
+	return r;
+}
+
+/* ---- any hook ---- */
+
+int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		      bool *ret_added, struct error *err)
+{
+	int r;
+
+	*ret_added = false;
+	r = hook == FWD_HOOK_XDP ? ensure_xdp(at, site, ret_added, err)
+				 : ensure_tc(at, site, hook, ret_added, err);
+	if (r < 0)
+		error_prepend(err, "%s: ", attachment_hook_names[hook]);
+	return r;
+}
+
+int attachment_drop(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		    struct error *err)
+{
+	int r = hook == FWD_HOOK_XDP ? drop_xdp(at, site, err) : drop_tc(site, hook, err);
+
+	if (r < 0) {
+		error_prepend(err, "%s: ", attachment_hook_names[hook]);
+		return r;
+	}
+	note_program(at, hook, 0);
+	datapath_unpin_program(site->dp, site->slot, hook);
+	return 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The programs of one interface at the three hooks: putting them on, keeping them, taking them off.
+ * What is there is asked from the kernel each time; what is kept here only saves work.
+ */
+#pragma once
+
+#include "links.h"
+#include "tc.h"
+#include "xdp.h"
+
+struct attachment {
+	struct xdp_state xdp;
+	u32 program_id[FWD_HOOKS]; /* ours, as last seen; 0: none */
+	bool checked[FWD_HOOKS];   /* it is this build's, on these maps and of this slot */
+};
+
+/* Where: all of it the caller's. */
+struct attachment_site {
+	struct datapath *dp;
+	const struct datapath_owner *owner;
+	struct tc *tc;
+	struct link_info link;
+	u32 slot;
+	enum xdp_mode_wanted xdp_mode;
+};
+
+/*
+ * Has our program at the hook; nothing is done where it is there already and right. *ret_added:
+ * there was none of ours before. On failure what was there before is there again, if the kernel
+ * lets it.
+ */
+int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		      bool *ret_added, struct error *err);
+
+/* Takes our program off, and no other. */
+int attachment_drop(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		    struct error *err);
+
+/* "XDP", "TC in", "TC out", for messages. */
+extern const char *const attachment_hook_names[FWD_HOOKS];
