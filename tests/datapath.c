@@ -208,13 +208,19 @@ Test(datapath, another_version_is_not_adopted)
 
 Test(datapath, a_control_map_of_another_size_is_not_adopted)
 {
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "control", 4, 4096, 1, NULL);
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "control", 4, 2 * sizeof(struct fwd_control), 1,
+				&opts);
+	struct fwd_control larger[2];
+	u32 zero = 0;
 
 	datapath_close(create_current());
+	larger[0] = larger[1] = read_control("current");
+	cr_assert_eq(bpf_map_update_elem(fd, &zero, larger, BPF_ANY), 0);
 	cr_assert_eq(unlink(PIN_DIR "/current/" FWD_MAP_CONTROL), 0);
 	cr_assert_eq(bpf_obj_pin(fd, PIN_DIR "/current/" FWD_MAP_CONTROL), 0);
 	close(fd);
-	expect_adoption(false, "of 4096 bytes");
+	expect_adoption(false, "of twice the size");
 }
 
 Test(datapath, a_set_with_a_map_missing_is_not_adopted)

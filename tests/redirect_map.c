@@ -16,6 +16,9 @@
 
 static struct redirect_map_fds fds;
 
+/* The slots of the scopes below are in use. */
+static struct fwd_interface slots[FWD_MAX_INTERFACES];
+
 static int get_pin(const char *name)
 {
 	char path[128];
@@ -28,18 +31,26 @@ static int get_pin(const char *name)
 }
 
 /* The maps as the datapath makes them; not used by it. */
-static void set_up(void)
+static void make_maps(void)
 {
 	const struct datapath_sizes sizes = {.block = 1, .allow = 1};
 	struct datapath *dp = NULL;
 	struct error err;
 
-	enter_private_bpffs();
 	cr_assert_eq(datapath_create(PIN_DIR, &sizes, &dp, &err), 0, "%s", err.text);
 	datapath_close(dp);
 	fds.tables = get_pin(FWD_MAP_REDIRECT_TABLES);
 	fds.redirects = get_pin(FWD_MAP_REDIRECTS);
 	fds.counts = get_pin(FWD_MAP_REDIRECT_COUNTERS);
+	fds.slots = slots;
+	slots[0].ifindex = 1;
+	slots[255].ifindex = 2;
+}
+
+static void set_up(void)
+{
+	enter_private_bpffs();
+	make_maps();
 }
 
 TestSuite(redirect_map, .init = set_up, .timeout = 120);
@@ -357,7 +368,7 @@ Test(redirect_map, counters_go_over_to_other_maps)
 	cr_assert_eq(stage(from, 1, redirects, 2), 0);
 	redirect_map_settle(from);
 	set_count(2, 7);
-	set_up(); /* other maps */
+	make_maps();
 	to = open_map(0);
 	cr_assert_eq(stage(to, 1, &redirects[1], 1), 0);
 	redirect_map_settle(to);
@@ -386,7 +397,7 @@ Test(redirect_map, death_before_or_behind_the_switch_leaves_one_policy_whole)
 		_cleanup_(redirect_map_closep) struct redirect_map *map = NULL;
 
 		if (view)
-			set_up();
+			make_maps();
 		die_staged();
 		map = open_map(view);
 		expect_both(0, 80, after_death[view]);
@@ -396,6 +407,23 @@ Test(redirect_map, death_before_or_behind_the_switch_leaves_one_policy_whole)
 		expect_both(0, 80, "");
 		expect_both(255, 80, "");
 	}
+}
+
+/* A table can be left in a slot that was given up just before the death. */
+Test(redirect_map, a_table_of_a_slot_that_was_free_is_not_used_for_the_next_interface)
+{
+	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
+	const struct redirect old = tcp("eth1", 80, 80, "old"), new = tcp("eth0", 81, 81, "new");
+
+	cr_assert_eq(stage(map, 1, &old, 1), 0);
+	redirect_map_settle(map);
+	redirect_map_close(take_pointer(&map));
+	slots[255].ifindex = 0;
+	map = open_map(1);
+	cr_assert_eq(stage(map, 0, &new, 1), 0);
+	redirect_map_settle(map);
+	expect_both(0, 81, "new");
+	expect_both(255, 80, "");
 }
 
 /* ---- all of it in any order ---- */
