@@ -5,4 +5,6 @@
     daemon    fwd in a namespace, fwctl, readiness, sanitizer reports
     client    the control socket, byte by byte
     traffic   what is sent, what arrives, and which counters rose
+    stream    traffic that goes on meanwhile, each packet counted
+    kernel    what the kernel has, seen past the daemon; programs of somebody else
 """
