@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* fwd: what starts and stops, in order. fwd(8) describes it. */
+#include "address_list.h"
 #include "daemon.h"
 #include "log.h"
 
@@ -85,6 +86,26 @@ static void print_errors(const char *file, const struct config_errors *errors)
 	}
 }
 
+/* The files of the feeds, which a start needs as much as the configuration. */
+static int check_feeds(const struct config *config)
+{
+	int status = EXIT_SUCCESS;
+
+	for (size_t i = 0; i < config->blacklist.n_feeds; i++) {
+		const struct config_feed *feed = &config->blacklist.feeds[i];
+		struct address_list list;
+		struct error err;
+
+		if (address_list_load(feed->file, &list, &err) < 0) {
+			fprintf(stderr, "feed \"%s\": %s\n", feed->name, err.text);
+			status = EXIT_FAILURE;
+		} else {
+			free(list.prefixes);
+		}
+	}
+	return status;
+}
+
 static int set_log_level(const struct options *options, const struct config *config)
 {
 	int level = config->daemon.log_level;
@@ -135,7 +156,7 @@ int main(int argc, char *argv[])
 	if (set_log_level(&options, config) < 0)
 		status = 2;
 	else if (options.check)
-		status = EXIT_SUCCESS;
+		status = check_feeds(config);
 	else
 		return run(&options, config);
 	config_free(config);
