@@ -37,9 +37,9 @@ def fail_on_report(text):
         raise AssertionError(f"a sanitizer reports:\n{text}")
 
 
-def fwd(*arguments, namespace=None, env=None, **options):
-    """Runs fwd until it ends by itself (--check, --help, a refusal to start)."""
-    enter = namespace.enter if namespace else []
+def fwd(*arguments, namespace=None, by=(), env=None, **options):
+    """Runs fwd until it ends by itself (--check, --help, a refusal to start); `by`: words in front."""
+    enter = [*by, *(namespace.enter if namespace else [])]
     done = run(*enter, FWD, *arguments, env=os.environ | SANITIZER_OPTIONS | (env or {}), **options)
     fail_on_report(done.stderr)
     return done
@@ -168,10 +168,9 @@ class Daemon:
 
     def _reap(self, wait_s):
         status = self.process.wait(wait_s)
-        while self.notify.receive(0):
-            pass
+        self._read_notices()
         self.notify.close()
-        self.process = None
+        self.process = self.notify = None
         fail_on_report(self.log())
         return status
 
@@ -187,7 +186,13 @@ class Daemon:
             self.kill()
             raise
 
+    def _read_notices(self):
+        """A queue that is full of them would hold up the daemon, as no service manager does."""
+        while self.notify and self.notify.receive(0):
+            pass
+
     def fwctl(self, *arguments, **options):
+        self._read_notices()
         return fwctl("-s", self.socket_path, *arguments, **options)
 
     def fwctl_json(self, *arguments, **options):
@@ -198,6 +203,7 @@ class Daemon:
 
     def request(self, command, **fields):
         """The answer to one request: what fwctl would get, without its process."""
+        self._read_notices()
         with self.client() as client:
             return client.request(command, **fields)
 
