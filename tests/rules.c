@@ -238,12 +238,14 @@ Test(rules, adding_again_replaces_ttl_and_comment_and_keeps_the_hits)
 	cr_expect_leq(rule->expires_ns, boot_ns() + 3600 * NS_PER_S);
 	cr_expect_eq(find_entry("10.0.0.1")->expires_ns, rule->expires_ns);
 	((struct fwd_entry *)find_entry("10.0.0.1"))->packets = 7;
+	((struct rule *)rule)->created_s = 5;
 	cr_assert_eq(add_with(0, "second", &count, &err, "10.0.0.1", NULL), 0);
 	cr_expect_eq(count.added, 0);
 	cr_expect_eq(count.updated, 1);
 	rule = find_rule(ORIGIN_RUNTIME, "10.0.0.1");
 	cr_expect_eq(rule->expires_ns, 0);
 	cr_expect_str_eq(rule->comment, "second");
+	cr_expect_eq(rule->created_s, 5, "its age begins anew");
 	cr_expect_eq(find_entry("10.0.0.1")->expires_ns, 0);
 	cr_expect_eq(find_entry("10.0.0.1")->packets, 7);
 	cr_assert_eq(add_with(5, NULL, &count, &err, "10.0.0.1", NULL), 0);
