@@ -163,7 +163,7 @@ static int try_connect(void)
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	strcpy(addr.sun_path, temporary_path("sock"));
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", temporary_path("sock"));
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		int r = -errno;
 
@@ -316,12 +316,13 @@ Test(control, answers_one_request_after_another)
 
 Test(control, answers_requests_that_do_not_wait_in_their_order)
 {
-	char requests[500 * sizeof(STATUS FLUSH)] = "";
+	const size_t size = strlen(STATUS FLUSH);
+	char requests[500 * sizeof(STATUS FLUSH)];
 	int fd = connect_client();
 
-	for (int i = 0; i < 500; i++)
-		strcat(requests, STATUS FLUSH);
-	cr_assert_eq(send(fd, requests, strlen(requests), 0), (ssize_t)strlen(requests));
+	for (size_t i = 0; i < 500; i++)
+		snprintf(requests + i * size, size + 1, STATUS FLUSH);
+	cr_assert_eq(send(fd, requests, 500 * size, 0), (ssize_t)(500 * size));
 	for (int i = 1; i <= 1000; i++) {
 		json_t *object = receive(fd);
 
@@ -344,11 +345,9 @@ Test(control, takes_a_request_byte_by_byte)
 /* A request of so many bytes, newline and all. */
 static void send_padded(int fd, size_t size)
 {
-	char *line = malloc(size);
+	char *line = malloc(size + 1);
 
-	memset(line, ' ', size);
-	memcpy(line, STATUS, strlen(STATUS) - 1);
-	line[size - 1] = '\n';
+	snprintf(line, size + 1, "%*s", (int)size, STATUS);
 	send_bytes(fd, line, size);
 	free(line);
 }
@@ -769,7 +768,7 @@ Test(control, replaces_a_socket_that_nobody_serves)
 
 	control_close(control);
 	cr_expect(access(temporary_path("sock"), F_OK) < 0, "it stays behind");
-	strcpy(addr.sun_path, temporary_path("sock"));
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", temporary_path("sock"));
 	cr_assert_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	close(fd);
 	cr_assert_eq(open_at(temporary_path("sock"), "daemon", &control, &err), 0, "%s", err.text);

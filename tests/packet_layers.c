@@ -11,11 +11,14 @@
 #define TCP_BYTES 20
 #define UDP_BYTES 8
 
+/* Behind the two addresses. */
+#define ETHERTYPE_AT ((size_t)12)
+
 struct builder {
 	struct packet *packet;
 	u8 *type; /* 16 bits of Ethernet to say what comes next; NULL: 8 bits of IP do */
 	u8 *next; /* those */
-	u8 *last; /* the header in front */
+	u8 *last; /* the header in front; the packet's beginning where there is none */
 };
 
 /* ---- one layer ---- */
@@ -55,8 +58,8 @@ static void add_ethernet(struct builder *b)
 {
 	u8 *eth = append(b, ETH_HLEN);
 
-	memcpy(eth, "\x02\0\0\0\0\x01\x02\0\0\0\0\x02", 2 * ETH_ALEN);
-	b->type = eth + 2 * ETH_ALEN;
+	memcpy(eth, "\x02\0\0\0\0\x01\x02\0\0\0\0\x02", ETHERTYPE_AT);
+	b->type = eth + ETHERTYPE_AT;
 }
 
 static void add_tag(struct builder *b, const struct layer *layer)
@@ -84,9 +87,10 @@ static void add_ip4(struct builder *b, const struct layer *layer)
 
 static void add_options(struct builder *b, const struct layer *layer)
 {
+	size_t size = (size_t)layer->a * 4;
 	u8 *ip = b->last;
 
-	memset(append(b, layer->a * 4), 1 /* no operation */, layer->a * 4);
+	memset(append(b, size), 1 /* no operation */, size);
 	ip[0] = (u8)(0x40 | (5 + layer->a));
 	b->last = ip;
 }
@@ -169,7 +173,7 @@ static void add(struct builder *b, const struct layer *layer)
 		append(b, 46);
 		break;
 	case LAYER_SET_ETHERTYPE:
-		store16(b->packet->bytes + 2 * ETH_ALEN, layer->type);
+		store16(b->packet->bytes + ETHERTYPE_AT, layer->type);
 		break;
 	case LAYER_SET_VERSION:
 		b->last[0] = (u8)(layer->a << 4 | (b->last[0] & 0xf));
@@ -205,7 +209,7 @@ static void set_lengths(const struct layer *layers, struct packet *packet)
 
 void packet_build(const struct layer *layers, struct packet *ret)
 {
-	struct builder b = {.packet = ret};
+	struct builder b = {.packet = ret, .last = ret->bytes};
 
 	*ret = (struct packet){0};
 	for (size_t i = 0; i < LAYERS_MAX && layers[i].kind; i++)

@@ -77,8 +77,8 @@ static struct redirect tcp(const char *interface, u16 first, u16 last, const cha
 		.port_last = last,
 	};
 
-	strcpy(redirect.interface, interface);
-	strcpy(redirect.target, target);
+	snprintf(redirect.interface, sizeof(redirect.interface), "%s", interface);
+	snprintf(redirect.target, sizeof(redirect.target), "%s", target);
 	return redirect;
 }
 

@@ -521,7 +521,7 @@ Test(rules, a_failing_reload_leaves_everything_as_it_was)
 
 Test(rules, a_reload_with_more_than_the_maps_take_grows_them)
 {
-	char *feed = malloc(5000 * 20), *at = feed;
+	char *feed = malloc(100000), *at = feed;
 	struct error err;
 
 	start_with_feed("198.51.100.1\n");
@@ -574,7 +574,7 @@ static struct redirect tcp(u16 first, u16 last, const char *target)
 		.port_last = last,
 	};
 
-	strcpy(redirect.target, target);
+	snprintf(redirect.target, sizeof(redirect.target), "%s", target);
 	return redirect;
 }
 
