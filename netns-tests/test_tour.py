@@ -69,7 +69,9 @@ class Tour:
         self.bin.mkdir()
         tool = self.bin / "fwctl"
         socket = shlex.quote(str(self.daemon.socket_path))
-        tool.write_text(f'#!/bin/sh\n[ "$1" = -s ] || set -- -s {socket} "$@"\nexec {shlex.quote(str(FWCTL))} "$@"\n')
+        tool.write_text("#!/bin/sh\n"
+                        f'[ "$1" = -s ] || set -- -s {socket} "$@"\n'
+                        f'exec {shlex.quote(str(FWCTL))} "$@"\n')
         tool.chmod(0o755)
 
     def run(self, host, command):
@@ -78,7 +80,8 @@ class Tour:
             command = command.replace(shown, real)
         env = os.environ | SANITIZER_OPTIONS | {
             "PATH": f"{self.bin}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-        done = run(*self.hosts[host].enter, "bash", "-c", f"exec 2>&1; {command}", check=False, cwd=self.folder, env=env)
+        words = [*self.hosts[host].enter, "bash", "-c", f"exec 2>&1; {command}"]
+        done = run(*words, check=False, cwd=self.folder, env=env)
         fail_on_report(done.stdout)
         text = done.stdout
         for real, shown in self.places.items():
