@@ -16,6 +16,7 @@ struct packet {
 	enum fwd_parsed parsed;
 	__be16 protocol; /* Ethernet type */
 	__u32 tags;	 /* VLAN tags in the data; an outer one may be in the skb besides */
+	bool has_addr;	 /* the IP header is whole, whatever comes behind it */
 	__u8 addr[16];	 /* destination, IPv4 in the first four bytes */
 	struct fwd_transport transport;
 };
@@ -28,6 +29,7 @@ static __always_inline enum fwd_parsed parse(struct __sk_buff *skb, struct packe
 	enum fwd_parsed parsed = FWD_PARSED_OK;
 
 	packet->tags = 0;
+	packet->has_addr = false;
 	if (fwd_has_l2)
 		parsed = fwd_parse_ethernet(&span, &packet->protocol, &packet->tags);
 	else
@@ -40,6 +42,7 @@ static __always_inline enum fwd_parsed parse(struct __sk_buff *skb, struct packe
 		if (!ip4)
 			return FWD_PARSED_SHORT;
 		__builtin_memcpy(packet->addr, &ip4->daddr, 4);
+		packet->has_addr = true;
 		return fwd_parse_transport4(&span, ip4, &packet->transport);
 	}
 	if (packet->protocol == bpf_htons(ETH_P_IPV6)) {
@@ -47,6 +50,7 @@ static __always_inline enum fwd_parsed parse(struct __sk_buff *skb, struct packe
 		if (!ip6)
 			return FWD_PARSED_SHORT;
 		__builtin_memcpy(packet->addr, &ip6->daddr, 16);
+		packet->has_addr = true;
 		return fwd_parse_transport6(&span, ip6, &packet->transport);
 	}
 	return FWD_PARSED_NOT_IP;
@@ -180,16 +184,17 @@ static __always_inline int filter(struct __sk_buff *skb, enum fwd_hook hook)
 		parsed = parse(skb, &packet);
 	if (parsed == FWD_PARSED_NOT_IP)
 		return finish(hook, FWD_NOT_IP, bytes);
-	if (parsed == FWD_PARSED_SHORT)
-		return finish(hook, FWD_MALFORMED, bytes);
 	if (!policy)
 		return finish(hook, FWD_PASS, bytes);
 	view = policy->view & 1; /* V3 */
 
-	if (hook == FWD_HOOK_TC_OUT && policy->flags[view] & FWD_BLOCK_OUT)
+	/* Headers that are cut off behind the address do not hide it. */
+	if (hook == FWD_HOOK_TC_OUT && packet.has_addr && policy->flags[view] & FWD_BLOCK_OUT)
 		verdict = blacklist_out(&packet, view, bytes);
 	if (verdict == FWD_DROP)
 		return finish(hook, verdict, bytes);
+	if (parsed == FWD_PARSED_SHORT)
+		return finish(hook, FWD_MALFORMED, bytes);
 	index = find_redirect(&packet, hook, view);
 	if (index)
 		return redirect(skb, &packet, hook, index, bytes);

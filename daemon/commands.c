@@ -119,7 +119,7 @@ static int run_add(struct call *call, struct error *err)
 {
 	const char *ttl = request_text(call->request, "ttl");
 	struct address_list list;
-	struct rules_count count;
+	struct rules_count count = {0};
 	s64 ttl_s = 0;
 	int r = ttl ? duration_parse(ttl, &ttl_s, err) : 0;
 
@@ -140,7 +140,7 @@ static int run_add(struct call *call, struct error *err)
 static int run_del(struct call *call, struct error *err)
 {
 	struct address_list list;
-	struct rules_count count;
+	struct rules_count count = {0};
 	int r = read_prefixes(call, &list, err);
 
 	if (r < 0)
@@ -154,7 +154,7 @@ static int run_del(struct call *call, struct error *err)
 
 static int run_flush(struct call *call, struct error *err)
 {
-	struct rules_count count;
+	struct rules_count count = {0};
 	int r = rules_flush(call->daemon->rules, STORE_BLOCK, &count, err);
 
 	if (!r)
@@ -406,7 +406,7 @@ static void read_redirect(const json_t *request, struct redirect *ret)
 static int run_redirect_add(struct call *call, struct error *err)
 {
 	struct redirect redirect;
-	struct rules_count count;
+	struct rules_count count = {0};
 	int r;
 
 	read_redirect(call->request, &redirect);
@@ -421,7 +421,7 @@ static int run_redirect_add(struct call *call, struct error *err)
 static int run_redirect_del(struct call *call, struct error *err)
 {
 	struct redirect redirect;
-	struct rules_count count;
+	struct rules_count count = {0};
 	int r;
 
 	read_redirect(call->request, &redirect);
@@ -604,7 +604,7 @@ static int run_stats(struct call *call, struct error *err)
 
 static int run_reload(struct call *call, struct error *err)
 {
-	struct rules_count count;
+	struct rules_count count = {0};
 	json_t *errors = NULL;
 	int r = daemon_reload(call->daemon, &count, &errors, err);
 

@@ -279,8 +279,10 @@ static int on_io(sd_event_source *source, int fd, u32 revents, void *data)
 		connection_free(c);
 		return 0;
 	}
-	if (progress)
-		set_deadline(c, c->out || c->listing ? REPLY_TIMEOUT_S : REQUEST_TIMEOUT_S);
+	if (progress && (c->out || c->listing))
+		set_deadline(c, REPLY_TIMEOUT_S);
+	else if (progress)
+		set_deadline(c, REQUEST_TIMEOUT_S);
 	update_events(c);
 	return 0;
 }
@@ -476,10 +478,10 @@ static int listen_at(struct control *control, const char *path, struct error *er
 	struct stat st;
 	int r;
 
-	if (strlen(path) >= sizeof(addr.sun_path))
+	if ((size_t)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path) >=
+	    sizeof(addr.sun_path))
 		return error_set(err, -ENAMETOOLONG, "socket path \"%s\" is longer than %zu bytes",
 				 path, sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, path);
 	make_parent(path);
 	r = clear_path(&addr, err);
 	if (r < 0)
@@ -493,7 +495,7 @@ static int listen_at(struct control *control, const char *path, struct error *er
 	umask(old_mask);
 	if (r < 0)
 		return error_set(err, r, "cannot make the socket %s: %s", path, error_name(r));
-	strcpy(control->path, path);
+	memcpy(control->path, addr.sun_path, sizeof(control->path));
 	if (chown(path, 0, control->group) < 0 || chmod(path, control->group ? 0660 : 0600) < 0 ||
 	    stat(path, &st) < 0 || listen(control->fd, CLIENTS_MAX) < 0)
 		return error_set(err, -errno, "cannot set up the socket %s: %s", path,

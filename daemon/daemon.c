@@ -144,7 +144,7 @@ int daemon_reload(struct daemon *daemon, struct rules_count *ret, json_t **ret_e
 static int on_sighup(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
 {
 	struct daemon *daemon = data;
-	struct rules_count count;
+	struct rules_count count = {0};
 	json_t *errors = NULL;
 	struct error err;
 	const json_t *text;

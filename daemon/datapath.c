@@ -181,7 +181,7 @@ static bool is_adoptable(struct datapath *dp)
 	struct bpf_map_info info = {0};
 	char path[PATH_MAX];
 	u32 size = sizeof(info);
-	void *memory;
+	void *memory = NULL;
 
 	pin_path(dp, map_names[MAP_CONTROL], path);
 	dp->fds[MAP_CONTROL] = bpf_obj_get(path);

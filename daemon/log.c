@@ -48,10 +48,9 @@ PRINTF_OF_LIST static void write_line(int priority, const char *format, va_list 
 		return;
 	used = goes_to_journal() ? snprintf(line, sizeof(line), "<%d>", priority)
 				 : snprintf(line, sizeof(line), "fwd: ");
-	vsnprintf(line + used, sizeof(line) - (size_t)used - 1, format, args);
+	vsnprintf(line + used, sizeof(line) - (size_t)used, format, args);
 	line[strcspn(line, "\n")] = '\0';
-	strcat(line, "\n");
-	fputs(line, stderr);
+	fprintf(stderr, "%s\n", line);
 }
 
 void log_line(int priority, const char *format, ...)

@@ -263,7 +263,7 @@ const struct rule *policy_walk_next(struct policy_walk *walk, size_t *ret_set)
 bool policy_walk_next_effective(struct policy_walk *walk, struct effective *ret)
 {
 	const struct rule *first = NULL;
-	bool taken[ARRAY_SIZE(walk->cursors)];
+	bool taken[ARRAY_SIZE(walk->cursors)] = {0};
 
 	for (size_t i = 0; i < walk->n; i++) {
 		const struct rule *rule = ruleset_at(&walk->cursors[i]);

@@ -387,8 +387,8 @@ static void adopt_tables(struct redirect_map *map, unsigned view)
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		for (u32 hook = 0; hook < HOOKS; hook++) {
 			struct table *table = &map->tables[slot][hook];
-			_cleanup_close_ int other = -1;
 			u32 id, other_id;
+			int other;
 
 			*table = (struct table){.current_fd = -1, .staged_fd = -1};
 			table->unknown = slots && !slots[slot].ifindex;
@@ -396,6 +396,7 @@ static void adopt_tables(struct redirect_map *map, unsigned view)
 				continue;
 			table->current_fd = get_table(map, view, slot, hook, &id);
 			other = get_table(map, !view, slot, hook, &other_id);
+			closep(&other);
 			if (id != other_id)
 				put_table(map, !view, slot, hook, table->current_fd, NULL); /* V1 */
 		}

@@ -410,8 +410,8 @@ static bool unpack_redirect(sqlite3_stmt *row, struct redirect *ret)
 	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || first < 1 || last < first ||
 	    last > UINT16_MAX)
 		return false;
-	strcpy(redirect.interface, interface);
-	strcpy(redirect.target, target);
+	snprintf(redirect.interface, sizeof(redirect.interface), "%s", interface);
+	snprintf(redirect.target, sizeof(redirect.target), "%s", target);
 	*ret = redirect;
 	return true;
 }

@@ -203,7 +203,7 @@ int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool nativ
 	       const struct xdp_state *state, const struct datapath_owner *owner, int *ret_fd,
 	       struct error *err)
 {
-	int fd, r;
+	int fd = -1, r;
 
 	if (state->foreign_id)
 		return error_set(err, -EBUSY,
