@@ -118,7 +118,7 @@ static enum store_table call_table(const struct call *call)
 static int run_add(struct call *call, struct error *err)
 {
 	const char *ttl = request_text(call->request, "ttl");
-	struct address_list list;
+	struct address_list list = {0};
 	struct rules_count count = {0};
 	s64 ttl_s = 0;
 	int r = ttl ? duration_parse(ttl, &ttl_s, err) : 0;
@@ -139,7 +139,7 @@ static int run_add(struct call *call, struct error *err)
 
 static int run_del(struct call *call, struct error *err)
 {
-	struct address_list list;
+	struct address_list list = {0};
 	struct rules_count count = {0};
 	int r = read_prefixes(call, &list, err);
 

@@ -107,9 +107,10 @@ static int map_memory(int fd, size_t bytes, void **ret, struct error *err)
 {
 	void *memory = mmap(NULL, page_round(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
-	if (memory == MAP_FAILED)
-		return error_set(err, -errno, "cannot map a pinned map into memory: %s",
-				 error_name(errno));
+	if (memory == MAP_FAILED) {
+		error_set(err, -EIO, "cannot map a pinned map into memory: %s", error_name(errno));
+		return -EIO;
+	}
 	*ret = memory;
 	return 0;
 }

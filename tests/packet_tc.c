@@ -261,6 +261,20 @@ Test(packets_tc, cut_at_every_length_they_are_malformed_or_redirected)
 				     packet_ports_end(cut[i].layers));
 }
 
+/* The tag lets the kernel's test run lengths that it refuses without one. */
+Test(packets_tc, cut_behind_the_ip_header_a_blocked_destination_is_dropped_all_the_same)
+{
+	const struct packet_case ipv4 = {
+		"IPv4", {ETHERNET, TAG(7), BLOCKED4, TCP(80)}, FWD_DROP, BLOCKED4_ENTRY};
+	const struct packet_case ipv6 = {"IPv6",
+					 {ETHERNET, TAG(7), BLOCKED6, HOP_BY_HOP, TCP(80)},
+					 FWD_DROP,
+					 BLOCKED6_ENTRY};
+
+	loaded_check_lengths(&loaded, SLOT_ETHERNET, OUT, &ipv4, ETH_HLEN + 4 + 20);
+	loaded_check_lengths(&loaded, SLOT_ETHERNET, OUT, &ipv6, ETH_HLEN + 4 + 40);
+}
+
 Test(packets_tc, ports_are_redirected_outward_by_rules_for_out_alone)
 {
 	const struct packet_case redirected = {
