@@ -263,27 +263,25 @@ const struct rule *policy_walk_next(struct policy_walk *walk, size_t *ret_set)
 bool policy_walk_next_effective(struct policy_walk *walk, struct effective *ret)
 {
 	const struct rule *first = NULL;
-	bool taken[ARRAY_SIZE(walk->cursors)] = {0};
 
 	for (size_t i = 0; i < walk->n; i++) {
 		const struct rule *rule = ruleset_at(&walk->cursors[i]);
-		int order = !rule ? 1 : first ? prefix_compare(&rule->prefix, &first->prefix) : -1;
 
-		taken[i] = order <= 0;
-		if (order < 0) {
+		if (rule && (!first || prefix_compare(&rule->prefix, &first->prefix) < 0))
 			first = rule;
-			memset(taken, 0, i * sizeof(taken[0]));
-			ret->expires_ns = rule->expires_ns;
-		} else if (!order) {
-			ret->expires_ns = latest_end(ret->expires_ns, rule->expires_ns);
-		}
 	}
 	if (!first)
 		return false;
 	ret->prefix = first->prefix;
-	for (size_t i = 0; i < walk->n; i++)
-		if (taken[i])
-			ruleset_next(&walk->cursors[i]);
+	ret->expires_ns = first->expires_ns;
+	for (size_t i = 0; i < walk->n; i++) {
+		const struct rule *rule = ruleset_at(&walk->cursors[i]);
+
+		if (!rule || !prefix_equal(&rule->prefix, &ret->prefix))
+			continue;
+		ret->expires_ns = latest_end(ret->expires_ns, rule->expires_ns);
+		ruleset_next(&walk->cursors[i]);
+	}
 	return true;
 }
 

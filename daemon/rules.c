@@ -390,31 +390,41 @@ struct edit {
 	size_t n_removes;
 };
 
+/* Whether a prefix is in force, and until when. */
+struct force {
+	bool in_force;
+	u64 expires_ns; /* 0: for good */
+};
+
+static struct force force_with(struct force others, const struct rule *rule)
+{
+	if (!rule)
+		return others;
+	if (!others.in_force)
+		return (struct force){true, rule->expires_ns};
+	return (struct force){true, latest_end(others.expires_ns, rule->expires_ns)};
+}
+
 /* What a runtime rule's coming or going changes for packets; false: nothing. */
 static bool compute_change(const struct policy_sets *others, const struct rule *old,
 			   const struct rule *new, struct prefix_change *ret)
 {
 	const struct prefix *prefix = old ? &old->prefix : &new->prefix;
+	struct force kept = {0}, before, after;
 	struct effective other;
-	bool kept = policy_effective(others, prefix, &other);
-	u64 before = old && kept ? latest_end(old->expires_ns, other.expires_ns)
-		     : old	 ? old->expires_ns
-		     : kept	 ? other.expires_ns
-				 : 0;
-	u64 after = new &&kept ? latest_end(new->expires_ns, other.expires_ns)
-		    : new      ? new->expires_ns
-		    : kept     ? other.expires_ns
-			       : 0;
-	bool was = old || kept, is = new || kept;
 
-	if (was == is && before == after)
+	if (policy_effective(others, prefix, &other))
+		kept = (struct force){true, other.expires_ns};
+	before = force_with(kept, old);
+	after = force_with(kept, new);
+	if (before.in_force == after.in_force && before.expires_ns == after.expires_ns)
 		return false;
 	*ret = (struct prefix_change){
 		.prefix = *prefix,
-		.kind = !was  ? PREFIX_INSERT
-			: !is ? PREFIX_REMOVE
-			      : PREFIX_RETIME,
-		.expires_ns = after,
+		.kind = !before.in_force  ? PREFIX_INSERT
+			: !after.in_force ? PREFIX_REMOVE
+					  : PREFIX_RETIME,
+		.expires_ns = after.expires_ns,
 	};
 	return true;
 }
