@@ -36,6 +36,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count()
 
 
+def others_may_enter():
+    """Whether another user reaches programs and libraries here; in some chroots / is root's alone."""
+    return os.stat("/").st_mode & 0o5 == 0o5
+
+
 def run(*command, check=True, **options):
     """A command's CompletedProcess, with its output as text; a failure shows what it said."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
