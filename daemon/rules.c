@@ -406,10 +406,10 @@ static struct force force_with(struct force others, const struct rule *rule)
 }
 
 /* What a runtime rule's coming or going changes for packets; false: nothing. */
-static bool compute_change(const struct policy_sets *others, const struct rule *old,
-			   const struct rule *new, struct prefix_change *ret)
+static bool compute_change(const struct policy_sets *others, const struct prefix *prefix,
+			   const struct rule *old, const struct rule *new,
+			   struct prefix_change *ret)
 {
-	const struct prefix *prefix = old ? &old->prefix : &new->prefix;
 	struct force kept = {0}, before, after;
 	struct effective other;
 
@@ -456,12 +456,13 @@ static int compute_changes(const struct rules *rules, const struct edit *edit,
 	for (size_t i = 0; i < edit->n_puts; i++) {
 		const struct rule *new = &edit->puts[i];
 
-		if (compute_change(&others, ruleset_find(runtime, &new->prefix), new, &changes[n]))
+		if (compute_change(&others, &new->prefix, ruleset_find(runtime, &new->prefix), new,
+				   &changes[n]))
 			inserts += changes[n++].kind == PREFIX_INSERT;
 	}
 	for (size_t i = 0; i < edit->n_removes; i++)
-		if (compute_change(&others, ruleset_find(runtime, &edit->removes[i]), NULL,
-				   &changes[n]))
+		if (compute_change(&others, &edit->removes[i],
+				   ruleset_find(runtime, &edit->removes[i]), NULL, &changes[n]))
 			n++;
 	/* There may be more than the limit already, after a restart with a lower one. */
 	r = inserts ? check_limit(rules->policy, edit->table, size + inserts, err) : 0;

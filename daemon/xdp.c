@@ -125,23 +125,33 @@ static int replace_single(int ifindex, struct bpf_object *obj, const struct xdp_
 	return 0;
 }
 
-static int detach_component(int ifindex, u32 id, struct error *err)
+/*
+ * Takes a component out of the dispatcher: the one of `id`, or, with `owner`, one of ours that is
+ * another. *ret_found: there was one.
+ */
+static int detach_component(int ifindex, const struct datapath_owner *owner, u32 id,
+			    bool *ret_found, struct error *err)
 {
 	_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
 	struct xdp_program *program = NULL;
 	int r = get_multiprog(ifindex, &mp, err);
 
+	*ret_found = false;
 	if (r < 0 || !mp)
 		return r;
-	while ((program = xdp_multiprog__next_prog(program, mp)))
-		if (xdp_program__id(program) == id)
+	while ((program = xdp_multiprog__next_prog(program, mp))) {
+		u32 its_id = xdp_program__id(program);
+
+		if (owner ? its_id != id && datapath_owner_has(owner, its_id) : its_id == id)
 			break;
+	}
 	if (!program)
 		return 0;
 	r = xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(mp), 0);
 	if (r < 0)
-		return error_set(err, r, "cannot take the program out of the dispatcher: %s",
+		return error_set(err, r, "cannot take a program out of the dispatcher: %s",
 				 error_name(r));
+	*ret_found = true;
 	return 0;
 }
 
@@ -149,25 +159,12 @@ static int detach_component(int ifindex, u32 id, struct error *err)
 static int detach_others(int ifindex, const struct datapath_owner *owner, u32 keep_id,
 			 struct error *err)
 {
-	for (;;) {
-		_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
-		struct xdp_program *program = NULL;
-		int r = get_multiprog(ifindex, &mp, err);
+	bool found = true;
+	int r = 0;
 
-		if (r < 0 || !mp)
-			return r;
-		while ((program = xdp_multiprog__next_prog(program, mp)))
-			if (xdp_program__id(program) != keep_id &&
-			    datapath_owner_has(owner, xdp_program__id(program)))
-				break;
-		if (!program)
-			return 0;
-		r = xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(mp), 0);
-		if (r < 0)
-			return error_set(err, r,
-					 "cannot take the old program out of the dispatcher: %s",
-					 error_name(r));
-	}
+	while (!r && found)
+		r = detach_component(ifindex, owner, keep_id, &found, err);
+	return r;
 }
 
 static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *ret_fd,
@@ -225,12 +222,13 @@ int xdp_detach(int ifindex, const struct xdp_state *state, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 	LIBBPF_OPTS(bpf_xdp_attach_opts, opts);
+	bool found;
 	int r;
 
 	if (!state->program_id)
 		return 0;
 	if (state->dispatcher)
-		return detach_component(ifindex, state->program_id, err);
+		return detach_component(ifindex, NULL, state->program_id, &found, err);
 	fd = bpf_prog_get_fd_by_id(state->program_id);
 	if (fd < 0)
 		return errno == ENOENT ? 0
