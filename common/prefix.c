@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* How much of a bad text an error repeats. */
@@ -175,6 +176,17 @@ int prefix_compare(const struct prefix *a, const struct prefix *b)
 	if (order)
 		return order;
 	return (int)a->len - (int)b->len;
+}
+
+static int compare_for_sort(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+void prefix_sort(struct prefix *prefixes, size_t n)
+{
+	if (n) /* qsort() may not be given NULL */
+		qsort(prefixes, n, sizeof(*prefixes), compare_for_sort);
 }
 
 bool prefix_equal(const struct prefix *a, const struct prefix *b)

@@ -48,6 +48,9 @@ u8 family_bits(u8 family);
 /* Order of lists: IPv4 first, then by address, then the shorter prefix (the covering one) first. */
 int prefix_compare(const struct prefix *a, const struct prefix *b);
 
+/* Puts `n` of them into that order; none (and no memory) will do. */
+void prefix_sort(struct prefix *prefixes, size_t n);
+
 bool prefix_equal(const struct prefix *a, const struct prefix *b);
 
 /* True if every address of `inner` is in `outer`. */

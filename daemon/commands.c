@@ -206,20 +206,6 @@ static const char *origin_name(const struct policy *policy, enum store_table tab
 	return policy->origins[table == STORE_BLOCK || set < ORIGIN_FEEDS ? set : 0].name;
 }
 
-static struct prefix_map *table_map(const struct daemon *daemon, enum store_table table)
-{
-	struct datapath *dp = rules_datapath(daemon->rules);
-
-	return table == STORE_BLOCK ? datapath_block(dp) : datapath_allow(dp);
-}
-
-static struct policy_sets table_sets(const struct daemon *daemon, enum store_table table)
-{
-	const struct policy *policy = rules_policy(daemon->rules);
-
-	return table == STORE_BLOCK ? policy_block_sets(policy) : policy_allow_sets(policy);
-}
-
 /* ---- listings ---- */
 
 /*
@@ -244,7 +230,7 @@ static bool is_behind(const struct listing *listing, const struct prefix *prefix
 static json_t *fill_rows(const struct daemon *daemon, struct listing *listing, bool *ret_more)
 {
 	const struct policy *policy = rules_policy(daemon->rules);
-	struct policy_sets sets = table_sets(daemon, listing->table);
+	struct policy_sets sets = rules_sets(daemon->rules, listing->table);
 	const bool resumed = listing->started;
 	const struct prefix shown = listing->last;
 	const struct prefix *from = resumed ? &shown : listing->within ? &listing->scope : NULL;
@@ -272,10 +258,10 @@ static json_t *fill_rows(const struct daemon *daemon, struct listing *listing, b
 		listing->started = true;
 		if (listing->origin[0] && strcmp(listing->origin, origin) != 0)
 			continue;
-		json_array_append_new(rows,
-				      make_row(rule, origin,
-					       prefix_map_find(table_map(daemon, listing->table),
-							       &rule->prefix)));
+		json_array_append_new(
+			rows, make_row(rule, origin,
+				       prefix_map_find(rules_map(daemon->rules, listing->table),
+						       &rule->prefix)));
 	}
 	*ret_more = more;
 	return rows;
@@ -358,7 +344,7 @@ static json_t *deciding_row(const struct daemon *daemon, const struct prefix *pr
 		best_origin = i;
 	}
 	return best ? make_row(best, policy->origins[best_origin].name,
-			       prefix_map_find(table_map(daemon, STORE_BLOCK), prefix))
+			       prefix_map_find(rules_map(daemon->rules, STORE_BLOCK), prefix))
 		    : json_null();
 }
 
@@ -535,12 +521,12 @@ static void describe_sizes(const struct daemon *daemon, json_t *reply)
 	const struct policy *policy = rules_policy(daemon->rules);
 	json_t *block = json_object(), *allow = json_object(), *redirects = json_object();
 
-	set_int(block, "entries", prefix_map_size(table_map(daemon, STORE_BLOCK)));
+	set_int(block, "entries", prefix_map_size(rules_map(daemon->rules, STORE_BLOCK)));
 	set_int(block, "max_entries", policy->max_entries);
 	set_int(block, "runtime", (json_int_t)ruleset_size(policy->origins[ORIGIN_RUNTIME].rules));
 	json_object_set_new(block, "directions", direction_rows(policy->flags));
 	json_object_set_new(reply, "blacklist", block);
-	set_int(allow, "entries", prefix_map_size(table_map(daemon, STORE_ALLOW)));
+	set_int(allow, "entries", prefix_map_size(rules_map(daemon->rules, STORE_ALLOW)));
 	set_int(allow, "max_entries", CONFIG_ALLOW_MAX);
 	json_object_set_new(reply, "allowlist", allow);
 	set_int(redirects, "entries", (json_int_t)policy->n_redirects);

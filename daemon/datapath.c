@@ -96,16 +96,9 @@ static struct datapath *new_datapath(const char *pin_dir, const char *set)
 	return dp;
 }
 
-static size_t page_round(size_t bytes)
-{
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-
-	return (bytes + page - 1) / page * page;
-}
-
 static int map_memory(int fd, size_t bytes, void **ret, struct error *err)
 {
-	void *memory = mmap(NULL, page_round(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (memory == MAP_FAILED) {
 		error_set(err, -EIO, "cannot map a pinned map into memory: %s", error_name(errno));
@@ -380,9 +373,9 @@ void datapath_close(struct datapath *dp)
 	prefix_map_close(dp->allow);
 	redirect_map_close(dp->redirects);
 	if (dp->control)
-		munmap(dp->control, page_round(sizeof(*dp->control)));
+		munmap(dp->control, sizeof(*dp->control));
 	if (dp->interfaces)
-		munmap(dp->interfaces, page_round(INTERFACE_SIZE));
+		munmap(dp->interfaces, INTERFACE_SIZE);
 	for (size_t i = 0; i < MAPS; i++)
 		closep(&dp->fds[i]);
 	free(dp);
@@ -651,15 +644,21 @@ static bool read_program_info(int fd, struct bpf_prog_info *ret)
 	return bpf_obj_get_info_by_fd(fd, ret, &size) >= 0;
 }
 
+u32 datapath_program_id(int fd)
+{
+	struct bpf_prog_info info;
+
+	return read_program_info(fd, &info) ? info.id : 0;
+}
+
 u32 datapath_pinned_program(const struct datapath *dp, u32 slot, enum fwd_hook hook)
 {
 	_cleanup_close_ int fd = -1;
-	struct bpf_prog_info info;
 	char path[PATH_MAX];
 
 	program_path(dp, slot, hook, path);
 	fd = bpf_obj_get(path);
-	return fd >= 0 && read_program_info(fd, &info) ? info.id : 0;
+	return fd < 0 ? 0 : datapath_program_id(fd);
 }
 
 /* A program of the hook, loaded to be looked at. */

@@ -121,6 +121,9 @@ int datapath_pin_program(struct datapath *dp, u32 slot, enum fwd_hook hook, int 
 			 struct error *err);
 void datapath_unpin_program(struct datapath *dp, u32 slot, enum fwd_hook hook);
 
+/* The identifier of an open program; 0: it is none. */
+u32 datapath_program_id(int fd);
+
 /* The identifier of the program that is pinned for a slot and hook; 0: none. */
 u32 datapath_pinned_program(const struct datapath *dp, u32 slot, enum fwd_hook hook);
 

@@ -10,11 +10,6 @@
 
 /* ---- making one ---- */
 
-static int compare_prefixes(const void *a, const void *b)
-{
-	return prefix_compare(a, b);
-}
-
 /* Rules for prefixes in any order; duplicates, as lists have them, count once. */
 static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret, struct error *err)
 {
@@ -23,8 +18,7 @@ static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret,
 
 	if (!set)
 		return error_no_memory(err);
-	if (n > 0) /* qsort() may not be given NULL */
-		qsort(prefixes, n, sizeof(*prefixes), compare_prefixes);
+	prefix_sort(prefixes, n);
 	for (size_t i = 0; i < n; i++) {
 		rule.prefix = prefixes[i];
 		if (ruleset_put(set, &rule) < 0)

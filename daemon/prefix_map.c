@@ -282,9 +282,7 @@ static void adopt(struct prefix_map *map, unsigned view)
 
 static size_t mapped_bytes(u32 capacity)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-
-	return (capacity * sizeof(struct fwd_entry) + page - 1) / page * page;
+	return capacity * sizeof(struct fwd_entry);
 }
 
 int prefix_map_open(const struct prefix_map_fds *fds, unsigned view, struct prefix_map **ret,

@@ -48,12 +48,13 @@ static struct ruleset *runtime_set(const struct rules *rules, enum store_table t
 				    : rules->policy->allow[ORIGIN_RUNTIME];
 }
 
-static struct policy_sets table_sets(const struct policy *policy, enum store_table table)
+struct policy_sets rules_sets(const struct rules *rules, enum store_table table)
 {
-	return table == STORE_BLOCK ? policy_block_sets(policy) : policy_allow_sets(policy);
+	return table == STORE_BLOCK ? policy_block_sets(rules->policy)
+				    : policy_allow_sets(rules->policy);
 }
 
-static struct prefix_map *table_map(const struct rules *rules, enum store_table table)
+struct prefix_map *rules_map(const struct rules *rules, enum store_table table)
 {
 	return table == STORE_BLOCK ? datapath_block(rules->dp) : datapath_allow(rules->dp);
 }
@@ -139,17 +140,18 @@ static void want(struct rules *rules, const struct config *config, u32 flags,
 	interfaces_want(rules->ifs, &wanted);
 }
 
-/* Fills `dp`, which no packet sees yet, with the policy. */
-static int fill(struct rules *rules, struct datapath *dp, const struct policy *policy,
-		struct error *err)
+/* Brings `dp`, which the interfaces use, to the policy in force. */
+static int project(struct rules *rules, struct datapath *dp, struct error *err)
 {
 	struct projection projection = {0};
-	int r = projection_make(policy, dp, rules->ifs, &projection, err);
+	int r = projection_make(rules->policy, dp, rules->ifs, &projection, err);
 
 	if (!r)
 		r = datapath_stage(dp, &projection.change, err);
-	if (!r)
+	if (!r) {
+		interfaces_set_targets(rules->ifs);
 		datapath_commit(dp);
+	}
 	projection_clear(&projection);
 	return r;
 }
@@ -187,12 +189,10 @@ static int grow(struct rules *rules, size_t n_block, size_t n_allow, struct erro
 		return r;
 	memcpy(datapath_interfaces(dp), datapath_interfaces(rules->dp),
 	       FWD_MAX_INTERFACES * sizeof(struct fwd_interface));
-	r = fill(rules, dp, rules->policy, err);
-	if (r < 0)
-		return r;
 	use_datapath(rules, dp);
-	interfaces_set_targets(rules->ifs);
-	r = interfaces_move(rules->ifs, err);
+	r = project(rules, dp, err);
+	if (!r)
+		r = interfaces_move(rules->ifs, err);
 	if (r < 0) {
 		/* Back to the old ones, where some have left them. */
 		use_datapath(rules, rules->dp);
@@ -272,22 +272,6 @@ static int load_runtime(struct rules *rules, struct error *err)
 	return r;
 }
 
-/* Brings adopted maps to the policy. */
-static int project(struct rules *rules, struct error *err)
-{
-	struct projection projection = {0};
-	int r = projection_make(rules->policy, rules->dp, rules->ifs, &projection, err);
-
-	if (!r)
-		r = datapath_stage(rules->dp, &projection.change, err);
-	if (!r) {
-		interfaces_set_targets(rules->ifs);
-		datapath_commit(rules->dp);
-	}
-	projection_clear(&projection);
-	return r;
-}
-
 static int open_datapath(struct rules *rules, struct error *err)
 {
 	struct policy_sets block = policy_block_sets(rules->policy);
@@ -300,7 +284,7 @@ static int open_datapath(struct rules *rules, struct error *err)
 	if (rules->dp) {
 		rules->adopted = true;
 		use_datapath(rules, rules->dp);
-		r = project(rules, err);
+		r = project(rules, rules->dp, err);
 		if (r != -E2BIG)
 			return r;
 		old = rules->dp;
@@ -313,7 +297,7 @@ static int open_datapath(struct rules *rules, struct error *err)
 		       FWD_MAX_INTERFACES * sizeof(struct fwd_interface));
 	if (!r) {
 		use_datapath(rules, rules->dp);
-		r = project(rules, err);
+		r = project(rules, rules->dp, err);
 	}
 	if (!r && old)
 		datapath_copy_counters(old, rules->dp);
@@ -362,8 +346,6 @@ int rules_open(struct config *config, struct store *store, struct interfaces *if
 		rules->config = NULL;
 		return r;
 	}
-	use_datapath(rules, rules->dp);
-	interfaces_settle(ifs);
 	*ret = take_pointer(&rules);
 	return 0;
 }
@@ -388,6 +370,7 @@ struct edit {
 	size_t n_puts;
 	const struct prefix *removes;
 	size_t n_removes;
+	bool removes_all; /* they are all there are: one statement takes them out of the store */
 };
 
 /* Whether a prefix is in force, and until when. */
@@ -432,7 +415,7 @@ static bool compute_change(const struct policy_sets *others, const struct prefix
 /* All sets of the table but that of run time. */
 static struct policy_sets other_sets(const struct rules *rules, enum store_table table)
 {
-	struct policy_sets all = table_sets(rules->policy, table), others = {0};
+	struct policy_sets all = rules_sets(rules, table), others = {0};
 	const struct ruleset *runtime = runtime_set(rules, table);
 
 	for (size_t i = 0; i < all.n; i++)
@@ -446,7 +429,7 @@ static int compute_changes(const struct rules *rules, const struct edit *edit,
 {
 	const struct ruleset *runtime = runtime_set(rules, edit->table);
 	struct policy_sets others = other_sets(rules, edit->table);
-	size_t n = 0, inserts = 0, size = prefix_map_size(table_map(rules, edit->table));
+	size_t n = 0, inserts = 0, size = prefix_map_size(rules_map(rules, edit->table));
 	struct prefix_change *changes =
 		calloc(edit->n_puts + edit->n_removes + 1, sizeof(*changes));
 	int r;
@@ -481,7 +464,9 @@ static int store_edit(struct store *store, const struct edit *edit, struct error
 
 	for (size_t i = 0; !r && i < edit->n_puts; i++)
 		r = store_put(store, edit->table, &edit->puts[i], err);
-	for (size_t i = 0; !r && i < edit->n_removes; i++)
+	if (!r && edit->removes_all)
+		r = store_clear(store, edit->table, err);
+	for (size_t i = 0; !r && !edit->removes_all && i < edit->n_removes; i++)
 		r = store_remove(store, edit->table, &edit->removes[i], err);
 	if (!r)
 		r = store_commit(store, err);
@@ -553,19 +538,12 @@ static int apply(struct rules *rules, const struct edit *edit, struct error *err
 	return 0;
 }
 
-static int compare_prefixes(const void *a, const void *b)
-{
-	return prefix_compare(a, b);
-}
-
 /* Puts them in order, each once; returns how many are left. */
 static size_t sort_unique(struct prefix *prefixes, size_t n)
 {
 	size_t kept = 0;
 
-	if (!n)
-		return 0; /* an empty list has no memory, which qsort() wants */
-	qsort(prefixes, n, sizeof(*prefixes), compare_prefixes);
+	prefix_sort(prefixes, n);
 	for (size_t i = 0; i < n; i++)
 		if (!kept || !prefix_equal(&prefixes[kept - 1], &prefixes[i]))
 			prefixes[kept++] = prefixes[i];
@@ -664,14 +642,18 @@ int rules_flush(struct rules *rules, enum store_table table, struct rules_count 
 	const struct ruleset *runtime = runtime_set(rules, table);
 	_cleanup_free_ struct prefix *prefixes =
 		calloc(ruleset_size(runtime) + 1, sizeof(*prefixes));
+	struct edit edit = {.table = table, .removes = prefixes, .removes_all = true};
 	struct ruleset_cursor cursor = ruleset_seek(runtime, NULL);
-	size_t n = 0;
+	int r;
 
 	if (!prefixes)
 		return error_no_memory(err);
 	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
-		prefixes[n++] = rule->prefix;
-	return rules_remove(rules, table, prefixes, n, ret, err);
+		prefixes[edit.n_removes++] = rule->prefix;
+	r = apply(rules, &edit, err);
+	if (!r)
+		*ret = (struct rules_count){.removed = edit.n_removes};
+	return r;
 }
 
 u64 rules_expire(struct rules *rules)

@@ -36,6 +36,10 @@ const struct policy *rules_policy(const struct rules *rules);
 struct datapath *rules_datapath(const struct rules *rules);
 bool rules_adopted(const struct rules *rules);
 
+/* Of one table: the rules by origin, and what packets see. */
+struct policy_sets rules_sets(const struct rules *rules, enum store_table table);
+struct prefix_map *rules_map(const struct rules *rules, enum store_table table);
+
 struct rules_count {
 	size_t added, updated, removed;
 };

@@ -188,14 +188,6 @@ static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *
 	return 0;
 }
 
-static u32 program_id(int fd)
-{
-	struct bpf_prog_info info = {0};
-	u32 size = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
-}
-
 int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool native,
 	       const struct xdp_state *state, const struct datapath_owner *owner, int *ret_fd,
 	       struct error *err)
@@ -212,7 +204,7 @@ int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool nativ
 		return replace_single(ifindex, obj, state, ret_fd, err);
 	r = attach_shared(ifindex, obj, native, &fd, err);
 	if (!r && state->program_id)
-		r = detach_others(ifindex, owner, program_id(fd), err);
+		r = detach_others(ifindex, owner, datapath_program_id(fd), err);
 	if (!r)
 		*ret_fd = fd;
 	return r;
