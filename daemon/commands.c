@@ -186,7 +186,7 @@ static json_t *make_row(const struct rule *rule, const char *origin, const struc
 	prefix_format(&rule->prefix, prefix);
 	set_text(row, "prefix", prefix);
 	set_text(row, "origin", origin);
-	set_text(row, "comment", rule->comment);
+	set_text(row, "comment", comment_text(rule->comment));
 	set_int(row, "created_s", rule->created_s);
 	set_int(row, "age_s", age_s > 0 ? age_s : 0);
 	if (rule->expires_ns) {

@@ -14,16 +14,16 @@
 static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret, struct error *err)
 {
 	_cleanup_(ruleset_freep) struct ruleset *set = ruleset_new();
-	struct rule rule = {.created_s = wall_s()};
+	_cleanup_free_ struct rule *rules = calloc(n + 1, sizeof(*rules));
+	s64 now_s = wall_s();
 
-	if (!set)
+	if (!set || !rules)
 		return error_no_memory(err);
 	prefix_sort(prefixes, n);
-	for (size_t i = 0; i < n; i++) {
-		rule.prefix = prefixes[i];
-		if (ruleset_put(set, &rule) < 0)
-			return error_no_memory(err);
-	}
+	for (size_t i = 0; i < n; i++)
+		rules[i] = (struct rule){.prefix = prefixes[i], .created_s = now_s};
+	if (ruleset_put_sorted(set, rules, n) < 0)
+		return error_no_memory(err);
 	*ret = take_pointer(&set);
 	return 0;
 }
@@ -121,39 +121,84 @@ int policy_set_runtime_redirects(struct policy *policy, const struct redirect *r
 	return 0;
 }
 
-int policy_share_runtime(struct policy *to, const struct policy *from, struct error *err)
+static int clone_origins(const struct policy *policy, struct policy *clone)
 {
-	int r = policy_set_runtime_redirects(to, from->redirects + from->n_config_redirects,
-					     from->n_redirects - from->n_config_redirects, err);
+	clone->origins = calloc(policy->n_origins, sizeof(*clone->origins));
+	if (!clone->origins)
+		return -ENOMEM;
+	for (size_t i = 0; i < policy->n_origins; i++) {
+		struct origin *origin = &clone->origins[clone->n_origins++];
 
-	if (r < 0)
-		return r;
-	ruleset_free(to->origins[ORIGIN_RUNTIME].rules);
-	ruleset_free(to->allow[ORIGIN_RUNTIME]);
-	to->origins[ORIGIN_RUNTIME].rules = from->origins[ORIGIN_RUNTIME].rules;
-	to->allow[ORIGIN_RUNTIME] = from->allow[ORIGIN_RUNTIME];
+		*origin = policy->origins[i];
+		origin->rules = ruleset_clone(policy->origins[i].rules);
+		if (!origin->rules)
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < ORIGIN_FEEDS; i++) {
+		clone->allow[i] = ruleset_clone(policy->allow[i]);
+		if (!clone->allow[i])
+			return -ENOMEM;
+	}
 	return 0;
 }
 
-void policy_unshare_runtime(struct policy *other)
+int policy_clone(const struct policy *policy, struct policy **ret)
 {
-	other->origins[ORIGIN_RUNTIME].rules = NULL;
-	other->allow[ORIGIN_RUNTIME] = NULL;
+	_cleanup_(policy_freep) struct policy *clone = calloc(1, sizeof(*clone));
+
+	if (!clone || clone_origins(policy, clone) < 0)
+		return -ENOMEM;
+	clone->redirects = calloc(policy->n_redirects + 1, sizeof(*clone->redirects));
+	if (!clone->redirects)
+		return -ENOMEM;
+	memcpy(clone->redirects, policy->redirects,
+	       policy->n_redirects * sizeof(*clone->redirects));
+	clone->n_redirects = policy->n_redirects;
+	clone->n_config_redirects = policy->n_config_redirects;
+	clone->max_entries = policy->max_entries;
+	clone->flags = policy->flags;
+	*ret = take_pointer(&clone);
+	return 0;
 }
 
-static void keep_created(struct origin *origin, const struct policy *old)
+int policy_take_runtime(struct policy *to, const struct policy *from, struct error *err)
 {
-	for (size_t i = 0; i < old->n_origins; i++)
+	_cleanup_(ruleset_freep) struct ruleset *block =
+		ruleset_clone(from->origins[ORIGIN_RUNTIME].rules);
+	_cleanup_(ruleset_freep) struct ruleset *allow = ruleset_clone(from->allow[ORIGIN_RUNTIME]);
+	int r;
+
+	if (!block || !allow)
+		return error_no_memory(err);
+	r = policy_set_runtime_redirects(to, from->redirects + from->n_config_redirects,
+					 from->n_redirects - from->n_config_redirects, err);
+	if (r < 0)
+		return r;
+	ruleset_free(to->origins[ORIGIN_RUNTIME].rules);
+	to->origins[ORIGIN_RUNTIME].rules = take_pointer(&block);
+	ruleset_free(to->allow[ORIGIN_RUNTIME]);
+	to->allow[ORIGIN_RUNTIME] = take_pointer(&allow);
+	return 0;
+}
+
+static int keep_created(struct origin *origin, const struct policy *old)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < old->n_origins; i++)
 		if (i != ORIGIN_RUNTIME && !strcmp(old->origins[i].name, origin->name))
-			ruleset_keep_created(origin->rules, old->origins[i].rules);
+			r = ruleset_keep_created(origin->rules, old->origins[i].rules);
+	return r;
 }
 
-void policy_keep_created(struct policy *policy, const struct policy *old)
+int policy_keep_created(struct policy *policy, const struct policy *old, struct error *err)
 {
-	for (size_t i = 0; i < policy->n_origins; i++)
+	int r = ruleset_keep_created(policy->allow[ORIGIN_CONFIG], old->allow[ORIGIN_CONFIG]);
+
+	for (size_t i = 0; !r && i < policy->n_origins; i++)
 		if (i != ORIGIN_RUNTIME)
-			keep_created(&policy->origins[i], old);
-	ruleset_keep_created(policy->allow[ORIGIN_CONFIG], old->allow[ORIGIN_CONFIG]);
+			r = keep_created(&policy->origins[i], old);
+	return r < 0 ? error_no_memory(err) : 0;
 }
 
 int policy_check_redirects(const struct policy *policy, struct error *err)

@@ -47,16 +47,16 @@ void policy_free(struct policy *policy);
 DEFINE_CLEANUP(struct policy *, policy_free);
 
 /*
- * Has `to` share the runtime rules of `from`, for as long as both live: packets may go from one to
- * the other and back. In the end one of the two lets go of them: policy_unshare_runtime().
+ * A snapshot of everything, in a time that goes by the number of blocks (ruleset.h). From then on
+ * each of the two may be changed and freed by a thread of its own. 0 or -ENOMEM.
  */
-int policy_share_runtime(struct policy *to, const struct policy *from, struct error *err);
+int policy_clone(const struct policy *policy, struct policy **ret);
 
-/* `other` no longer has the runtime rules that it shares. */
-void policy_unshare_runtime(struct policy *other);
+/* Puts what `from` has from run time in the place of what `to` has. 0 or -ENOMEM. */
+int policy_take_runtime(struct policy *to, const struct policy *from, struct error *err);
 
-/* What `old` has from the same origins stays as old as it is. */
-void policy_keep_created(struct policy *policy, const struct policy *old);
+/* What `old` has from the same origins stays as old as it is. 0 or -ENOMEM. */
+int policy_keep_created(struct policy *policy, const struct policy *old, struct error *err);
 
 /* -EEXIST: a runtime redirect overlaps one of the configuration. -ENOSPC: there are too many. */
 int policy_check_redirects(const struct policy *policy, struct error *err);

@@ -366,7 +366,7 @@ void rules_close(struct rules *rules)
 /* Rules that come, and prefixes whose rules go; one of the two is empty. */
 struct edit {
 	enum store_table table;
-	struct rule *puts; /* comments are the edit's until it has happened */
+	const struct rule *puts;
 	size_t n_puts;
 	const struct prefix *removes;
 	size_t n_removes;
@@ -481,16 +481,21 @@ static void adopt_edit(struct rules *rules, const struct edit *edit)
 	struct ruleset *runtime = runtime_set(rules, edit->table);
 
 	for (size_t i = 0; i < edit->n_puts; i++) {
-		struct rule *rule = &edit->puts[i];
+		const struct rule *rule = &edit->puts[i];
 
 		ruleset_put(runtime, rule);
-		rule->comment = NULL;
 		if (rule->expires_ns)
 			expiry_push(&rules->expiry, rule->expires_ns, &rule->prefix);
 	}
 	for (size_t i = 0; i < edit->n_removes; i++)
 		ruleset_remove(runtime, &edit->removes[i]);
 	ruleset_release_reserve(runtime);
+}
+
+static int reserve_rules(struct ruleset *runtime, const struct edit *edit)
+{
+	return edit->n_puts ? ruleset_reserve(runtime, edit->n_puts)
+			    : ruleset_reserve_removes(runtime, edit->n_removes);
 }
 
 /* Reminders of ends that were put off pile up; once they are most of the heap it is made anew. */
@@ -515,7 +520,7 @@ static int apply(struct rules *rules, const struct edit *edit, struct error *err
 
 	if (r < 0)
 		return r;
-	if (ruleset_reserve(runtime_set(rules, edit->table), edit->n_puts) < 0 ||
+	if (reserve_rules(runtime_set(rules, edit->table), edit) < 0 ||
 	    reserve_ends(rules, edit) < 0)
 		return error_no_memory(err);
 	if (edit->table == STORE_BLOCK) {
@@ -550,44 +555,34 @@ static size_t sort_unique(struct prefix *prefixes, size_t n)
 	return kept;
 }
 
-static void free_puts(struct edit *edit)
-{
-	for (size_t i = 0; edit->puts && i < edit->n_puts; i++)
-		free(edit->puts[i].comment);
-	free(edit->puts);
-}
-
 int rules_add(struct rules *rules, enum store_table table, struct prefix *prefixes, size_t n,
 	      s64 ttl_s, const char *comment, struct rules_count *ret, struct error *err)
 {
 	const struct ruleset *runtime = runtime_set(rules, table);
-	struct edit edit = {.table = table, .n_puts = sort_unique(prefixes, n)};
+	_cleanup_(comment_unrefp) struct comment *shared = comment ? comment_new(comment) : NULL;
+	size_t n_puts = sort_unique(prefixes, n);
+	_cleanup_free_ struct rule *puts = calloc(n_puts + 1, sizeof(*puts));
+	struct edit edit = {.table = table, .puts = puts, .n_puts = n_puts};
 	u64 expires_ns = ttl_s ? boot_ns() + (u64)ttl_s * NS_PER_S : 0;
 	struct rules_count count = {0};
 	s64 now_s = wall_s();
-	int r = 0;
+	int r;
 
-	edit.puts = calloc(edit.n_puts + 1, sizeof(*edit.puts));
-	if (!edit.puts)
+	if (!puts || (comment && !shared))
 		return error_no_memory(err);
-	for (size_t i = 0; i < edit.n_puts; i++) {
+	for (size_t i = 0; i < n_puts; i++) {
 		const struct rule *old = ruleset_find(runtime, &prefixes[i]);
-		struct rule *rule = &edit.puts[i];
 
-		*rule = (struct rule){
+		puts[i] = (struct rule){
 			.prefix = prefixes[i],
 			.created_s = old ? old->created_s : now_s,
 			.expires_ns = expires_ns,
-			.comment = comment ? strdup(comment) : NULL,
+			.comment = shared,
 		};
-		if (comment && !rule->comment)
-			r = error_no_memory(err);
 		count.updated += old != NULL;
 		count.added += old == NULL;
 	}
-	if (!r)
-		r = apply(rules, &edit, err);
-	free_puts(&edit);
+	r = apply(rules, &edit, err);
 	if (!r)
 		*ret = count;
 	return r;
@@ -914,10 +909,11 @@ int rules_reload(struct rules *rules, struct config *config, struct rules_count 
 	int r = policy_from_config(config, &next, err);
 
 	if (!r)
-		r = policy_share_runtime(next, old, err);
+		r = policy_take_runtime(next, old, err);
+	if (!r)
+		r = policy_keep_created(next, old, err);
 	if (r < 0)
 		return r;
-	policy_keep_created(next, old);
 	want(rules, config, next->flags, next->redirects, next->n_redirects);
 	r = check_limits(next, err);
 	if (!r)
@@ -926,14 +922,12 @@ int rules_reload(struct rules *rules, struct config *config, struct rules_count 
 		r = switch_policy(rules, next, ret, err);
 	if (r < 0) {
 		want(rules, old_config, old->flags, old->redirects, old->n_redirects);
-		policy_unshare_runtime(next);
 		interfaces_settle(rules->ifs);
 		return r;
 	}
 	rules->policy = take_pointer(&next);
 	rules->config = config;
 	interfaces_settle(rules->ifs);
-	policy_unshare_runtime(old);
 	policy_free(old);
 	config_free(old_config);
 	return 0;

@@ -340,7 +340,8 @@ static bool unpack_key(const u8 *key, int size, struct prefix *ret)
 
 static int load_row(struct store *store, sqlite3_stmt *row, struct ruleset *set, struct error *err)
 {
-	const char *comment = (const char *)sqlite3_column_text(row, 4);
+	const char *text = (const char *)sqlite3_column_text(row, 4);
+	_cleanup_(comment_unrefp) struct comment *comment = NULL;
 	struct rule rule = {
 		.created_s = sqlite3_column_int64(row, 1),
 		.expires_ns = (u64)sqlite3_column_int64(row, 2),
@@ -350,16 +351,12 @@ static int load_row(struct store *store, sqlite3_stmt *row, struct ruleset *set,
 		return damaged(store, "a row that is no prefix", err);
 	if (rule.expires_ns && rule.expires_ns <= boot_ns())
 		return 0;
-	if (comment) {
-		rule.comment = strdup(comment);
-		if (!rule.comment)
+	if (text) {
+		rule.comment = comment = comment_new(text);
+		if (!comment)
 			return error_no_memory(err);
 	}
-	if (ruleset_put(set, &rule) < 0) {
-		free(rule.comment);
-		return error_no_memory(err);
-	}
-	return 0;
+	return ruleset_put(set, &rule) < 0 ? error_no_memory(err) : 0;
 }
 
 int store_load(struct store *store, enum store_table table, struct ruleset **ret, struct error *err)
@@ -478,7 +475,7 @@ int store_put(struct store *store, enum store_table table, const struct rule *ru
 	sqlite3_bind_int64(statement, 2, rule->created_s);
 	sqlite3_bind_int64(statement, 3, (s64)rule->expires_ns);
 	sqlite3_bind_int64(statement, 4, rule->expires_ns ? boot_to_wall_s(rule->expires_ns) : 0);
-	sqlite3_bind_text(statement, 5, rule->comment, -1, SQLITE_STATIC);
+	sqlite3_bind_text(statement, 5, comment_text(rule->comment), -1, SQLITE_STATIC);
 	return run(store, which, "write", err);
 }
 

@@ -331,26 +331,80 @@ Test(policy, an_error_names_the_feed_the_file_and_the_line, .init = temporary_ma
 	expect_bad_feed("feed");
 }
 
-/* As a reload does: two policies with one set of runtime rules, of which one is freed. */
-Test(policy, shares_its_runtime_rules_with_the_next_one, .init = temporary_make,
-     .fini = temporary_remove)
+/* As a reload does. */
+Test(policy, takes_over_what_comes_from_run_time, .init = temporary_make, .fini = temporary_remove)
 {
 	_cleanup_(policy_freep) struct policy *old = policy_with_feed("198.51.100.1\n");
 	_cleanup_(policy_freep) struct policy *next = policy_with_feed("198.51.100.2\n");
 	const struct redirect runtime = {
 		.protocol = IPPROTO_UDP, .port_first = 53, .port_last = 53, .target = "tun1"};
-	struct policy_sets sets;
+	struct policy_sets sets = policy_block_sets(old);
 
 	put(old->origins[ORIGIN_RUNTIME].rules, "192.0.2.99", 0);
+	put(old->allow[ORIGIN_RUNTIME], "192.0.2.98", 0);
 	cr_assert_eq(policy_set_runtime_redirects(old, &runtime, 1, NULL), 0);
-	for (int i = 0; i < 2; i++) {
-		cr_assert_eq(policy_share_runtime(next, old, NULL), 0);
-		sets = policy_block_sets(next);
-		expect_end(&sets, "192.0.2.99", 0);
-		cr_assert_eq(next->n_redirects, 2);
-		cr_expect_str_eq(next->redirects[1].target, "tun1");
-		policy_unshare_runtime(next); /* the reload failed */
-	}
-	cr_assert_eq(policy_share_runtime(next, old, NULL), 0);
-	policy_unshare_runtime(old); /* it went well */
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(policy_take_runtime(next, old, NULL), 0);
+	put(next->origins[ORIGIN_RUNTIME].rules, "192.0.2.99", 7);
+	expect_end(&sets, "192.0.2.99", 0);
+	policy_free(take_pointer(&old));
+	sets = policy_block_sets(next);
+	expect_end(&sets, "192.0.2.99", 7);
+	expect_end(&sets, "198.51.100.2", 0);
+	sets = policy_allow_sets(next);
+	expect_end(&sets, "192.0.2.98", 0);
+	cr_assert_eq(next->n_redirects, 2);
+	cr_expect_str_eq(next->redirects[1].target, "tun1");
+}
+
+Test(policy, rules_of_the_same_origin_stay_as_old_as_they_are, .init = temporary_make,
+     .fini = temporary_remove)
+{
+	_cleanup_(policy_freep) struct policy *old = policy_with_feed("198.51.100.1\n");
+	_cleanup_(policy_freep) struct policy *next =
+		policy_with_feed("198.51.100.1\n192.0.2.0/24\n");
+	const struct rule listed = {.prefix = prefix_of("198.51.100.1"), .created_s = 5};
+	const struct rule configured = {.prefix = prefix_of("192.0.2.0/24"), .created_s = 6};
+	const struct rule allowed = {.prefix = prefix_of("203.0.113.7"), .created_s = 7};
+	const struct ruleset *feed = next->origins[ORIGIN_FEEDS].rules;
+
+	cr_assert_eq(ruleset_put(old->origins[ORIGIN_FEEDS].rules, &listed), 0);
+	cr_assert_eq(ruleset_put(old->origins[ORIGIN_CONFIG].rules, &configured), 0);
+	cr_assert_eq(ruleset_put(old->allow[ORIGIN_CONFIG], &allowed), 0);
+	cr_assert_eq(policy_keep_created(next, old, NULL), 0);
+	cr_expect_eq(ruleset_find(feed, &listed.prefix)->created_s, 5);
+	cr_expect_gt(ruleset_find(feed, &configured.prefix)->created_s, 7, "of another origin");
+	cr_expect_eq(
+		ruleset_find(next->origins[ORIGIN_CONFIG].rules, &configured.prefix)->created_s, 6);
+	cr_expect_eq(ruleset_find(next->allow[ORIGIN_CONFIG], &allowed.prefix)->created_s, 7);
+}
+
+Test(policy, a_clone_has_everything_and_changes_apart, .init = temporary_make,
+     .fini = temporary_remove)
+{
+	_cleanup_(policy_freep) struct policy *policy = policy_with_feed("198.51.100.1\n");
+	_cleanup_(policy_freep) struct policy *clone = NULL;
+	struct policy_sets sets;
+
+	put(policy->origins[ORIGIN_RUNTIME].rules, "192.0.2.99", 3);
+	cr_assert_eq(policy_clone(policy, &clone), 0);
+	put(policy->origins[ORIGIN_FEEDS].rules, "198.51.100.1", 9);
+	put(policy->origins[ORIGIN_RUNTIME].rules, "192.0.2.99", 9);
+	put(policy->allow[ORIGIN_CONFIG], "203.0.113.7", 9);
+	policy->redirects[0].target[0] = 'x';
+	policy_free(take_pointer(&policy));
+	sets = policy_block_sets(clone);
+	cr_expect_eq(policy_count(&sets), 4);
+	expect_end(&sets, "192.0.2.99", 3);
+	expect_end(&sets, "198.51.100.1", 0);
+	expect_end(&sets, "2001:db8::/32", 0);
+	sets = policy_allow_sets(clone);
+	expect_end(&sets, "203.0.113.7", 0);
+	cr_expect_eq(clone->n_origins, 3);
+	cr_expect_str_eq(clone->origins[ORIGIN_FEEDS].name, "drop");
+	cr_expect_eq(clone->max_entries, 77);
+	cr_expect_eq(clone->flags, FWD_BLOCK_OUT);
+	cr_expect_eq(clone->n_redirects, 1);
+	cr_expect_eq(clone->n_config_redirects, 1);
+	cr_expect_str_eq(clone->redirects[0].target, "tun0");
 }

@@ -244,7 +244,7 @@ Test(rules, adding_again_replaces_ttl_and_comment_and_keeps_the_hits)
 	cr_expect_eq(count.updated, 1);
 	rule = find_rule(ORIGIN_RUNTIME, "10.0.0.1");
 	cr_expect_eq(rule->expires_ns, 0);
-	cr_expect_str_eq(rule->comment, "second");
+	cr_expect_str_eq(comment_text(rule->comment), "second");
 	cr_expect_eq(rule->created_s, 5, "its age begins anew");
 	cr_expect_eq(find_entry("10.0.0.1")->expires_ns, 0);
 	cr_expect_eq(find_entry("10.0.0.1")->packets, 7);

@@ -39,7 +39,7 @@ static struct prefix prefix_of(const char *text)
 static void put(struct store *store, enum store_table table, const char *prefix, u64 expires_ns,
 		const char *comment)
 {
-	char *text = comment ? strdup(comment) : NULL;
+	_cleanup_(comment_unrefp) struct comment *text = comment ? comment_new(comment) : NULL;
 	const struct rule rule = {
 		.prefix = prefix_of(prefix),
 		.created_s = 1764000000,
@@ -49,7 +49,6 @@ static void put(struct store *store, enum store_table table, const char *prefix,
 	struct error err;
 
 	cr_assert_eq(store_put(store, table, &rule, &err), 0, "%s", err.text);
-	free(text);
 }
 
 static void begin(struct store *store)
@@ -137,7 +136,7 @@ Test(store, keeps_what_was_committed)
 	cr_assert(rule);
 	cr_expect_eq(rule->created_s, 1764000000);
 	cr_expect_eq(rule->expires_ns, end);
-	cr_expect_str_eq(rule->comment, "why");
+	cr_expect_str_eq(comment_text(rule->comment), "why");
 	rule = find(set, "192.0.2.0/24");
 	cr_assert(rule);
 	cr_expect_eq(rule->expires_ns, 0);
@@ -166,7 +165,7 @@ Test(store, keeps_comments_byte_for_byte)
 	for (size_t i = 0; i < ARRAY_SIZE(comments); i++) {
 		snprintf(prefix, sizeof(prefix), "192.0.2.%zu", i);
 		cr_assert(find(set, prefix) && find(set, prefix)->comment);
-		cr_expect_str_eq(find(set, prefix)->comment, comments[i]);
+		cr_expect_str_eq(comment_text(find(set, prefix)->comment), comments[i]);
 	}
 	store_close(store);
 }
@@ -206,7 +205,7 @@ Test(store, replaces_removes_and_clears)
 	commit(store);
 	set = load(store, STORE_BLOCK);
 	cr_expect_eq(ruleset_size(set), 2);
-	cr_expect_str_eq(find(set, "192.0.2.1")->comment, "second");
+	cr_expect_str_eq(comment_text(find(set, "192.0.2.1")->comment), "second");
 	begin(store);
 	cr_expect_eq(store_remove(store, STORE_BLOCK, &gone, NULL), 0);
 	cr_expect_eq(store_remove(store, STORE_BLOCK, &gone, NULL), 0, "it is not there");
