@@ -635,14 +635,14 @@ static json_t *failed(json_t *reply, int code, const char *message)
 	return answer;
 }
 
-void commands_run(void *data, const struct peer *peer, const struct command *command,
-		  const json_t *request, int list_fd, struct answer *ret)
+void commands_run(void *data, struct request *request, struct answer *ret)
 {
+	const struct command *command = request->command;
 	struct call call = {
 		.daemon = data,
 		.id = command_index(command),
-		.request = request,
-		.list_fd = list_fd,
+		.request = request->object,
+		.list_fd = request->list_fd,
 		.reply = json_pack("{s:b}", "ok", 1),
 	};
 	struct error err = {""};
@@ -653,7 +653,8 @@ void commands_run(void *data, const struct peer *peer, const struct command *com
 		return;
 	}
 	if (command->privilege == PRIVILEGE_CHANGE) {
-		log_info("%s by uid %u (pid %d)", command->name, peer->uid, peer->pid);
+		log_info("%s by uid %u (pid %d)", command->name, request->peer.uid,
+			 request->peer.pid);
 		daemon_rules_changed(call.daemon);
 	}
 	ret->object = call.reply;

@@ -6,7 +6,6 @@
 #include "daemon.h"
 
 /* The three functions of a control_handler whose data is a struct daemon. */
-void commands_run(void *data, const struct peer *peer, const struct command *command,
-		  const json_t *request, int list_fd, struct answer *ret);
+void commands_run(void *data, struct request *request, struct answer *ret);
 json_t *commands_next(void *data, struct listing *listing, bool *ret_more);
 void commands_end(struct listing *listing);

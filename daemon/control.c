@@ -26,6 +26,12 @@
 
 _Static_assert(REQUEST_MAX_BYTES == 65536, "an error's text names it");
 
+struct asker {
+	struct control *control;
+	struct connection *connection; /* NULL: the client has gone */
+	struct asker *next, **link;    /* among the abandoned ones */
+};
+
 struct connection {
 	struct control *control;
 	struct connection *next, **link;
@@ -39,8 +45,10 @@ struct connection {
 	char *out;
 	size_t out_size, out_sent;
 	struct listing *listing;
-	bool closing; /* once `out` is sent */
-	bool ended;   /* the peer sends no more */
+	struct asker *asker;
+	bool awaiting; /* an answer that comes later */
+	bool closing;  /* once `out` is sent */
+	bool ended;    /* the peer sends no more */
 };
 
 struct control {
@@ -54,6 +62,8 @@ struct control {
 	sd_event_source *accept;
 	struct connection *connections;
 	size_t n;
+	struct asker *abandoned; /* their connections have gone; answers are still to come */
+	size_t n_abandoned;
 };
 
 json_t *control_error(int code, const char *message)
@@ -63,6 +73,29 @@ json_t *control_error(int code, const char *message)
 }
 
 /* ---- connections ---- */
+
+/* The change goes on. */
+static void abandon(struct asker *asker)
+{
+	struct control *control = asker->control;
+
+	asker->connection = NULL;
+	asker->next = control->abandoned;
+	asker->link = &control->abandoned;
+	if (asker->next)
+		asker->next->link = &asker->next;
+	control->abandoned = asker;
+	control->n_abandoned++;
+}
+
+static void abandoned_free(struct asker *asker)
+{
+	*asker->link = asker->next;
+	if (asker->next)
+		asker->next->link = asker->link;
+	asker->control->n_abandoned--;
+	free(asker);
+}
 
 static void connection_free(struct connection *c)
 {
@@ -76,6 +109,10 @@ static void connection_free(struct connection *c)
 	sd_event_source_disable_unref(c->deadline);
 	if (c->listing)
 		c->control->handler.end(c->listing);
+	if (c->awaiting)
+		abandon(c->asker);
+	else
+		free(c->asker);
 	closep(&c->list_fd);
 	closep(&c->fd);
 	free(c->in);
@@ -114,22 +151,26 @@ static int refuse(struct connection *c, int code, const char *message)
 static int handle_line(struct connection *c, const char *line, size_t size)
 {
 	const struct control_handler *handler = &c->control->handler;
-	_cleanup_close_ int list_fd = -1;
-	const struct command *command;
+	struct request request = {.peer = c->peer, .list_fd = -1, .asker = c->asker};
 	struct answer answer = {0};
-	json_t *request = NULL;
 	struct error err;
-	int r = request_decode(line, size, &request, &command, &err);
+	int r = request_decode(line, size, &request.object, &request.command, &err);
 
 	if (r == -EBADMSG)
 		return refuse(c, r, err.text);
 	if (r < 0)
 		return queue(c, control_error(r, err.text));
 	/* Others leave it: the kernel joins bytes to those behind them that have a descriptor. */
-	if (json_is_true(json_object_get(request, "list")))
-		list_fd = take_fd(&c->list_fd);
-	handler->run(handler->data, &c->peer, command, request, list_fd, &answer);
-	json_decref(request);
+	if (json_is_true(json_object_get(request.object, "list")))
+		request.list_fd = take_fd(&c->list_fd);
+	handler->run(handler->data, &request, &answer);
+	json_decref(request.object);
+	closep(&request.list_fd);
+	if (answer.later) {
+		c->awaiting = true;
+		/* It waits for us, not we for it. */
+		return sd_event_source_set_enabled(c->deadline, SD_EVENT_OFF);
+	}
 	c->listing = answer.listing;
 	return queue(c, answer.object);
 }
@@ -246,8 +287,9 @@ static int set_deadline(struct connection *c, u64 s)
 {
 	/* Not sd_event_now(): that is of before the handler, which may have taken long. */
 	u64 now_us = clock_ns(CLOCK_MONOTONIC) / 1000;
+	int r = sd_event_source_set_time(c->deadline, now_us + s * US_PER_S);
 
-	return sd_event_source_set_time(c->deadline, now_us + s * US_PER_S);
+	return r < 0 ? r : sd_event_source_set_enabled(c->deadline, SD_EVENT_ONESHOT);
 }
 
 static void update_events(struct connection *c)
@@ -255,27 +297,31 @@ static void update_events(struct connection *c)
 	bool work = c->listing || find_line(c) || c->ended || c->in_used == REQUEST_MAX_BYTES;
 	u32 events = 0;
 
-	/* Not reading while there is work or an answer to be taken bounds what a peer can queue. */
-	if (!work && !c->out && !c->closing)
-		events |= EPOLLIN;
-	if (c->out || work)
-		events |= EPOLLOUT;
+	/*
+	 * Not reading while there is work, or an answer to come or to be taken, bounds what a peer
+	 * can queue (C2). A hang-up the kernel tells without being asked.
+	 */
+	if (c->out || (work && !c->awaiting))
+		events = EPOLLOUT;
+	else if (!c->awaiting && !c->closing)
+		events = EPOLLIN;
 	sd_event_source_set_io_events(c->io, events);
 }
 
 static int on_io(sd_event_source *source, int fd, u32 revents, void *data)
 {
 	struct connection *c = data;
-	bool progress = false;
+	bool progress = false, gone;
 	int r = 0;
 
 	if (revents & EPOLLIN)
 		r = receive(c);
-	if (!r && !c->out)
-		r = take_turn(c);
+	if (!r && !c->out && !c->awaiting)
+		r = take_turn(c); /* C4 */
 	if (!r && c->out)
 		r = flush(c, &progress);
-	if (r < 0 || (c->closing && !c->out) || (revents & (EPOLLHUP | EPOLLERR) && !c->in_used)) {
+	gone = revents & (EPOLLHUP | EPOLLERR) && (c->awaiting || !c->in_used);
+	if (r < 0 || gone || (c->closing && !c->out)) {
 		connection_free(c);
 		return 0;
 	}
@@ -294,12 +340,27 @@ static int on_deadline(sd_event_source *source, u64 us, void *data)
 
 	/* It was us who took long, if what is awaited is there: the timer only came first. */
 	if (!c->out && poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & POLLIN &&
-	    clock_ns(CLOCK_MONOTONIC) / 1000 > us + US_PER_S) {
-		set_deadline(c, 1);
-		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-	}
+	    clock_ns(CLOCK_MONOTONIC) / 1000 > us + US_PER_S)
+		return set_deadline(c, 1);
 	connection_free(c);
 	return 0;
+}
+
+void control_answer(struct asker *asker, json_t *object)
+{
+	struct connection *c = asker->connection;
+
+	if (!c) {
+		json_decref(object);
+		abandoned_free(asker);
+		return;
+	}
+	c->awaiting = false;
+	if (queue(c, object) < 0 || set_deadline(c, REPLY_TIMEOUT_S) < 0) {
+		connection_free(c);
+		return;
+	}
+	update_events(c);
 }
 
 static int add_connection(struct control *control, int fd, const struct peer *peer)
@@ -312,7 +373,11 @@ static int add_connection(struct control *control, int fd, const struct peer *pe
 		return -ENOMEM;
 	*c = (struct connection){.control = control, .fd = fd, .list_fd = -1, .peer = *peer};
 	c->in = malloc(REQUEST_MAX_BYTES);
-	r = c->in ? sd_event_add_io(control->event, &c->io, fd, EPOLLIN, on_io, c) : -ENOMEM;
+	c->asker = calloc(1, sizeof(*c->asker));
+	if (c->asker)
+		*c->asker = (struct asker){.control = control, .connection = c};
+	r = c->in && c->asker ? sd_event_add_io(control->event, &c->io, fd, EPOLLIN, on_io, c)
+			      : -ENOMEM;
 	if (r >= 0) {
 		sd_event_now(control->event, CLOCK_MONOTONIC, &now_us);
 		r = sd_event_add_time(control->event, &c->deadline, CLOCK_MONOTONIC,
@@ -413,7 +478,7 @@ static int on_accept(sd_event_source *source, int listen_fd, u32 revents, void *
 			refuse_with_spare(control);
 		return 0;
 	}
-	if (control->n >= CLIENTS_MAX) {
+	if (control->n + control->n_abandoned >= CLIENTS_MAX) { /* C5 */
 		send_refusal(fd, -EBUSY, "too many connections; try again");
 		return 0;
 	}
@@ -538,6 +603,8 @@ void control_close(struct control *control)
 		return;
 	while (control->connections)
 		connection_free(control->connections);
+	while (control->abandoned)
+		abandoned_free(control->abandoned);
 	sd_event_source_disable_unref(control->accept);
 	sd_event_unref(control->event);
 	/* Only our own: another daemon may have taken the path. */

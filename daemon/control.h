@@ -7,6 +7,9 @@
  *       another one.
  *   C2  A connection's memory is bounded: a request's line, and the answers not yet taken.
  *   C3  A peer that the kernel does not vouch for is answered with an error and closed.
+ *   C4  Answers come in the order of requests: behind one that comes later the others wait.
+ *   C5  A request that is being worked on takes the place of a connection until it is answered,
+ *       though its client has gone: so there are at most CLIENTS_MAX of them.
  */
 #pragma once
 
@@ -21,10 +24,8 @@ struct control;
 /* The rest of a long answer, a line at a time. */
 struct listing;
 
-struct answer {
-	json_t *object;		 /* the line to send; the connection's from now on */
-	struct listing *listing; /* NULL: that is all */
-};
+/* Where an answer goes that comes later. */
+struct asker;
 
 /* Who asks, from the kernel. */
 struct peer {
@@ -32,10 +33,23 @@ struct peer {
 	pid_t pid;
 };
 
+/* The control's, for as long as run() takes. */
+struct request {
+	struct peer peer;
+	const struct command *command;
+	json_t *object; /* checked; kept longer with json_incref() */
+	int list_fd;	/* came with it, or -1; the handler's where it takes it with take_fd() */
+	struct asker *asker;
+};
+
+struct answer {
+	json_t *object;		 /* the line to send; the connection's from now on */
+	struct listing *listing; /* NULL: that is all */
+	bool later;		 /* neither of them: control_answer() will bring the line */
+};
+
 struct control_handler {
-	/* `list_fd`: the descriptor that came with the request, or -1; the control's. */
-	void (*run)(void *data, const struct peer *peer, const struct command *command,
-		    const json_t *request, int list_fd, struct answer *ret);
+	void (*run)(void *data, struct request *request, struct answer *ret);
 	/* The next line; *ret_more false: it was the last. NULL: out of memory. */
 	json_t *(*next)(void *data, struct listing *listing, bool *ret_more);
 	void (*end)(struct listing *listing);
@@ -51,10 +65,18 @@ int control_open(sd_event *event, const char *path, const char *group,
 		 const struct control_handler *handler, struct control **ret, bool *ret_no_group,
 		 struct error *err);
 
-/* Closes all connections and removes the socket. */
+/* Closes all connections and removes the socket. Askers that wait are gone, too. */
 void control_close(struct control *control);
 DEFINE_CLEANUP(struct control *, control_close);
 
+/*
+ * The answer that was to come later: exactly once for each `later`, from the event loop's thread,
+ * after run() has returned and before control_close(). Consumes both, the asker and the object. If
+ * the client has gone, the answer is dropped. NULL, out of memory, closes the connection.
+ */
+void control_answer(struct asker *asker, json_t *object);
+
+/* Connections that there are. */
 size_t control_clients(const struct control *control);
 
 /* {"ok": false, "error": {...}}; NULL when out of memory. */

@@ -61,11 +61,16 @@ struct listing {
 	int line;
 };
 
+#define ASKERS_MAX 1100
+
 static struct {
 	int requests;
 	int listings; /* that are open */
 	int next_lines;
-} handled;
+	struct asker *askers[ASKERS_MAX]; /* of "reload", in order */
+	int n_askers;
+	int kept_fd; /* of the last "allow add" */
+} handled = {.kept_fd = -1};
 
 static json_t *next_line(void *data, struct listing *listing, bool *ret_more)
 {
@@ -93,22 +98,34 @@ static json_t *long_answer(void)
 	return object;
 }
 
-/* "list" has many lines, "stats" a long one; others tell their number and the descriptor. */
-static void run(void *data, const struct peer *peer, const struct command *command,
-		const json_t *request, int list_fd, struct answer *ret)
+/*
+ * "list" has many lines, "stats" a long one, "reload" is answered later, "allow add" keeps the
+ * descriptor; others tell their number and the descriptor.
+ */
+static void run(void *data, struct request *request, struct answer *ret)
 {
 	handled.requests++;
-	if (command_index(command) == COMMAND_STATS) {
+	switch (command_index(request->command)) {
+	case COMMAND_STATS:
 		ret->object = long_answer();
 		return;
-	}
-	if (command_index(command) == COMMAND_LIST) {
+	case COMMAND_RELOAD:
+		handled.askers[handled.n_askers++] = request->asker;
+		ret->later = true;
+		return;
+	case COMMAND_LIST:
 		ret->listing = calloc(1, sizeof(*ret->listing));
 		handled.listings++;
+		break;
+	case COMMAND_ALLOW_ADD:
+		handled.kept_fd = take_fd(&request->list_fd);
+		break;
+	default:
+		break;
 	}
-	ret->object =
-		json_pack("{s:b, s:s, s:i, s:b, s:i}", "ok", 1, "command", command->name, "number",
-			  handled.requests, "list", list_fd >= 0, "uid", (int)peer->uid);
+	ret->object = json_pack("{s:b, s:s, s:i, s:b, s:i}", "ok", 1, "command",
+				request->command->name, "number", handled.requests, "list",
+				request->list_fd >= 0, "uid", (int)request->peer.uid);
 }
 
 /* ---- the parts of a test ---- */
@@ -300,6 +317,8 @@ static size_t count_descriptors(void)
 #define ADD    "{\"command\":\"add\",\"list\":true}\n"
 #define LONG   "{\"command\":\"stats\"}\n"
 #define LIST   "{\"command\":\"list\"}\n"
+#define LATER  "{\"command\":\"reload\"}\n"
+#define KEEP   "{\"command\":\"allow add\",\"list\":true}\n"
 
 /* ---- requests ---- */
 
@@ -471,6 +490,18 @@ Test(control, hands_a_descriptor_to_the_request_that_it_came_with)
 	cr_expect_eq(count_descriptors(), before, "a descriptor leaked");
 }
 
+Test(control, leaves_a_descriptor_to_the_handler_that_takes_it)
+{
+	_cleanup_close_ int list = memfd_create("list", 0);
+	int fd = connect_client();
+
+	send_with(fd, KEEP, &list, 1);
+	expect_answer(fd, "allow add");
+	close(fd);
+	settle();
+	cr_expect_eq(close(handled.kept_fd), 0, "it was closed");
+}
+
 /* They arrive together: the kernel joins bytes without and with a descriptor. */
 Test(control, a_request_before_it_does_not_take_the_descriptor)
 {
@@ -512,6 +543,202 @@ Test(control, closes_a_client_that_sends_too_many_descriptors)
 	close(fd);
 	cr_expect_eq(handled.requests, 0);
 	cr_expect_eq(count_descriptors(), before, "a descriptor leaked");
+}
+
+/* ---- answers that come later ---- */
+
+static void answer_later(int i, const char *command)
+{
+	control_answer(handled.askers[i],
+		       json_pack("{s:b, s:s, s:i}", "ok", 1, "command", command, "number", i));
+	settle();
+}
+
+static void expect_number(int fd, int number)
+{
+	json_t *object = receive(fd);
+
+	cr_assert(object, "no answer");
+	cr_expect_eq(json_integer_value(json_object_get(object, "number")), number);
+	json_decref(object);
+}
+
+Test(control, requests_behind_a_later_answer_wait_for_it)
+{
+	int fd = connect_client();
+
+	send_text(fd, STATUS LATER FLUSH LATER STATUS);
+	expect_answer(fd, "status");
+	cr_expect_null(receive(fd));
+	cr_expect_eq(handled.requests, 2, "the next one was begun");
+	answer_later(0, "reload");
+	cr_expect_eq(handled.requests, 4);
+	expect_answer(fd, "reload");
+	expect_answer(fd, "flush");
+	cr_expect_null(receive(fd));
+	answer_later(1, "reload");
+	expect_answer(fd, "reload");
+	expect_answer(fd, "status");
+	send_text(fd, FLUSH);
+	expect_answer(fd, "flush");
+	close(fd);
+}
+
+Test(control, a_later_answer_delays_no_other_client)
+{
+	int waiting = connect_client(), fd = connect_client();
+
+	send_text(waiting, LATER);
+	for (int i = 0; i < 100; i++) {
+		send_text(fd, STATUS);
+		expect_answer(fd, "status");
+	}
+	cr_expect_eq(control_clients(control), 2);
+	answer_later(0, "reload");
+	expect_answer(waiting, "reload");
+	close(waiting);
+	close(fd);
+}
+
+Test(control, a_later_answer_may_come_in_the_same_turn)
+{
+	int fd = connect_client();
+
+	cr_assert_gt(send(fd, LATER, strlen(LATER), 0), 0);
+	while (!handled.n_askers)
+		cr_assert_gt(sd_event_run(event, 0), 0);
+	answer_later(0, "reload");
+	expect_answer(fd, "reload");
+	close(fd);
+}
+
+Test(control, takes_little_while_an_answer_is_awaited)
+{
+	size_t sent = 0;
+	int fd = connect_client();
+	ssize_t n;
+
+	send_text(fd, LATER);
+	while ((n = send(fd, STATUS, strlen(STATUS), 0)) > 0 && sent < (16u << 20)) {
+		sent += (size_t)n;
+		settle();
+	}
+	cr_expect_lt(sent, 4u << 20, "it takes whatever comes");
+	cr_expect_eq(handled.requests, 1);
+	answer_later(0, "reload");
+	expect_answer(fd, "reload");
+	expect_answer(fd, "status");
+	close(fd);
+}
+
+Test(control, a_hang_up_before_a_later_answer_leaves_nothing)
+{
+	size_t before = count_descriptors();
+	int fd = connect_client();
+
+	send_text(fd, LATER STATUS);
+	close(fd);
+	settle();
+	cr_expect_eq(control_clients(control), 0);
+	cr_expect_eq(count_descriptors(), before);
+	cr_expect_eq(handled.requests, 1, "what was behind it was carried out");
+	answer_later(0, "reload");
+	/* Here it is gone before the loop looks for the first time. */
+	fd = connect_client();
+	cr_assert_gt(send(fd, LATER, strlen(LATER), 0), 0);
+	close(fd);
+	settle();
+	cr_expect_eq(handled.n_askers, 2);
+	cr_expect_eq(control_clients(control), 0);
+	control_answer(handled.askers[1], NULL);
+	cr_expect_eq(count_descriptors(), before);
+}
+
+Test(control, a_client_that_sends_no_more_gets_its_later_answer)
+{
+	int fd = connect_client();
+
+	send_text(fd, LATER);
+	cr_assert_eq(shutdown(fd, SHUT_WR), 0);
+	settle();
+	cr_expect_eq(control_clients(control), 1);
+	answer_later(0, "reload");
+	expect_answer(fd, "reload");
+	cr_expect(is_closed(fd));
+	close(fd);
+}
+
+Test(control, without_memory_for_a_later_answer_closes)
+{
+	int fd = connect_client();
+
+	send_text(fd, LATER);
+	control_answer(handled.askers[0], NULL);
+	cr_expect(is_closed(fd));
+	cr_expect_eq(control_clients(control), 0);
+	close(fd);
+}
+
+Test(control, closes_with_answers_still_to_come)
+{
+	int here = connect_client(), gone = connect_client();
+
+	send_text(here, LATER);
+	send_text(gone, LATER);
+	close(gone);
+	settle();
+	control_close(take_pointer(&control));
+	cr_expect(is_closed(here));
+	close(here);
+}
+
+Test(control, a_thousand_later_answers_come_in_any_order)
+{
+	const struct rlimit limit = {4096, 4096};
+	int fds[1000];
+
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (int i = 0; i < 1000; i++) {
+		fds[i] = connect_client();
+		send_text(fds[i], LATER);
+	}
+	/* Every third has gone; the last one asked is answered first. */
+	for (int i = 0; i < 1000; i += 3)
+		close(fds[i]);
+	settle();
+	cr_expect_eq(control_clients(control), 666);
+	for (int i = 999; i >= 0; i--)
+		answer_later(i, "reload");
+	for (int i = 0; i < 1000; i++) {
+		if (i % 3 == 0)
+			continue;
+		expect_number(fds[i], i);
+		close(fds[i]);
+	}
+	settle();
+	cr_expect_eq(control_clients(control), 0);
+}
+
+Test(control, who_has_gone_takes_a_place_until_the_answer)
+{
+	int fd;
+
+	for (int i = 0; i < CLIENTS_MAX; i++) {
+		fd = connect_client();
+		send_text(fd, LATER);
+		close(fd);
+		settle();
+	}
+	cr_expect_eq(handled.n_askers, CLIENTS_MAX);
+	cr_expect_eq(control_clients(control), 0);
+	fd = connect_client();
+	expect_error(fd, ERROR_CODE_BUSY, "too many connections");
+	close(fd);
+	answer_later(7, "reload");
+	fd = connect_client();
+	send_text(fd, STATUS);
+	expect_answer(fd, "status");
+	close(fd);
 }
 
 /* ---- several clients ---- */
@@ -678,6 +905,35 @@ Test(control, closes_a_client_that_does_not_take_its_answer)
 	pass_ms(REQUEST_TIMEOUT_MS / 2);
 	cr_expect_eq(control_clients(control), 1);
 	pass_ms(REPLY_TIMEOUT_S * 1000 / HURRY);
+	cr_expect_eq(control_clients(control), 0);
+	close(fd);
+}
+
+Test(control, has_no_time_out_while_an_answer_is_awaited)
+{
+	int fd = connect_client();
+
+	send_text(fd, LATER LONG);
+	pass_ms(2 * REQUEST_TIMEOUT_MS);
+	cr_expect_eq(control_clients(control), 1);
+	answer_later(0, "reload");
+	expect_answer(fd, "reload");
+	/* From then on it has one again. */
+	pass_ms(2 * REPLY_TIMEOUT_S * 1000 / HURRY);
+	cr_expect_eq(control_clients(control), 0);
+	close(fd);
+}
+
+Test(control, closes_a_client_that_says_nothing_behind_a_later_answer)
+{
+	int fd = connect_client();
+
+	send_text(fd, LATER);
+	answer_later(0, "reload");
+	expect_answer(fd, "reload");
+	pass_ms(REQUEST_TIMEOUT_MS / 2);
+	cr_expect_eq(control_clients(control), 1);
+	pass_ms(REQUEST_TIMEOUT_MS);
 	cr_expect_eq(control_clients(control), 0);
 	close(fd);
 }
