@@ -10,7 +10,7 @@
 
 #include <xdp/libxdp.h>
 
-static int max_priority = LOG_INFO;
+static _Atomic int max_priority = LOG_INFO;
 
 void log_set_level(int level)
 {
@@ -20,18 +20,17 @@ void log_set_level(int level)
 /* systemd.exec(5): JOURNAL_STREAM holds device and inode of the journal's end of standard error. */
 static bool goes_to_journal(void)
 {
-	static int known = -1;
-	const char *stream = getenv("JOURNAL_STREAM");
-	char own[64];
+	static _Atomic int known = -1;
+	const char *stream;
+	char own[64] = "";
 	struct stat st;
 
 	if (known < 0) {
-		known = 0;
-		if (stream && !fstat(2, &st)) {
+		stream = getenv("JOURNAL_STREAM");
+		if (stream && !fstat(2, &st))
 			snprintf(own, sizeof(own), "%llu:%llu", (unsigned long long)st.st_dev,
 				 (unsigned long long)st.st_ino);
-			known = !strcmp(own, stream);
-		}
+		known = stream && !strcmp(own, stream);
 	}
 	return known;
 }

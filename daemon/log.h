@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The daemon's log: lines on standard error, with a journal priority in front ("<3>") where they go
- * to the journal, and "fwd: " where they go to a terminal or file.
+ * to the journal, and "fwd: " where they go to a terminal or file. From any thread.
  */
 #pragma once
 
