@@ -24,12 +24,15 @@
 
 #define HURRY 100
 
+/* 1 in a test that takes longer than its clients may be silent. */
+static u64 hurry = HURRY;
+
 static u64 hurried(sd_event *event, u64 us)
 {
 	u64 now_us;
 
 	sd_event_now(event, CLOCK_MONOTONIC, &now_us);
-	return us > now_us ? now_us + (us - now_us) / HURRY : us;
+	return us > now_us ? now_us + (us - now_us) / hurry : us;
 }
 
 int __real_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, u64 us,
@@ -697,6 +700,7 @@ Test(control, a_thousand_later_answers_come_in_any_order)
 	const struct rlimit limit = {4096, 4096};
 	int fds[1000];
 
+	hurry = 1;
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	for (int i = 0; i < 1000; i++) {
 		fds[i] = connect_client();
@@ -813,6 +817,7 @@ Test(control, one_client_more_than_1024_is_told_to_try_again)
 	const struct rlimit limit = {4096, 4096};
 	int fds[CLIENTS_MAX], fd;
 
+	hurry = 1;
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	for (int i = 0; i < CLIENTS_MAX; i++)
 		fds[i] = connect_client();
