@@ -56,6 +56,44 @@ static int append(struct address_list *list, size_t *room, const struct prefix *
 	return 0;
 }
 
+/* What a line holds, `size` bytes without its end: a prefix, or nothing. */
+static int parse_line(const char *text, size_t size, struct prefix *ret, bool *ret_found,
+		      struct error *err)
+{
+	trim(&text, &size);
+	*ret_found = size;
+	return size ? prefix_parse(text, size, ret, err) : 0;
+}
+
+/* The next line, up to `end`; *text moves behind it. Most lines are a plain prefix and no more. */
+static int take_line(const char **text, const char *end, struct prefix *ret, bool *ret_found,
+		     struct error *err)
+{
+	const char *line = *text, *newline;
+	const char *rest = line + prefix_scan(line, (size_t)(end - line), ret);
+	size_t rest_size;
+
+	*ret_found = true;
+	if (rest != line && (rest == end || *rest == '\n')) {
+		*text = rest + (rest < end);
+		return 0;
+	}
+	newline = memchr(rest, '\n', (size_t)(end - rest));
+	*text = newline ? newline + 1 : end;
+	rest_size = (size_t)((newline ? newline : end) - rest);
+	if (memchr(rest, '\0', rest_size))
+		return error_set(err, -EINVAL, "binary data, not a list of addresses");
+	if (rest != line && is_blank(*rest)) {
+		const char *more = rest;
+		size_t more_size = rest_size;
+
+		trim(&more, &more_size);
+		if (!more_size)
+			return 0;
+	}
+	return parse_line(line, (size_t)(rest - line) + rest_size, ret, ret_found, err);
+}
+
 /* `file`: what to call the text in front of a line's number, or NULL for "line ". */
 static int parse(const char *text, size_t size, const char *file, struct address_list *ret,
 		 struct error *err)
@@ -65,26 +103,14 @@ static int parse(const char *text, size_t size, const char *file, struct address
 	size_t room = 0, line = 0;
 	int r = 0;
 
-	for (const char *next; text < end; text = next) {
-		const char *newline = memchr(text, '\n', (size_t)(end - text));
-		size_t n = (size_t)((newline ? newline : end) - text);
+	while (!r && text < end) {
 		struct prefix prefix;
+		bool found = false;
 
 		line++;
-		next = newline ? newline + 1 : end;
-		if (memchr(text, '\0', n)) {
-			r = error_set(err, -EINVAL, "binary data, not a list of addresses");
-			break;
-		}
-		trim(&text, &n);
-		if (!n)
-			continue;
-		r = prefix_parse(text, n, &prefix, err);
-		if (r < 0)
-			break;
-		r = append(&list, &room, &prefix, err);
-		if (r < 0)
-			break;
+		r = take_line(&text, end, &prefix, &found, err);
+		if (!r && found)
+			r = append(&list, &room, &prefix, err);
 	}
 	if (r < 0) {
 		if (file)

@@ -543,24 +543,12 @@ static int apply(struct rules *rules, const struct edit *edit, struct error *err
 	return 0;
 }
 
-/* Puts them in order, each once; returns how many are left. */
-static size_t sort_unique(struct prefix *prefixes, size_t n)
-{
-	size_t kept = 0;
-
-	prefix_sort(prefixes, n);
-	for (size_t i = 0; i < n; i++)
-		if (!kept || !prefix_equal(&prefixes[kept - 1], &prefixes[i]))
-			prefixes[kept++] = prefixes[i];
-	return kept;
-}
-
 int rules_add(struct rules *rules, enum store_table table, struct prefix *prefixes, size_t n,
 	      s64 ttl_s, const char *comment, struct rules_count *ret, struct error *err)
 {
 	const struct ruleset *runtime = runtime_set(rules, table);
 	_cleanup_(comment_unrefp) struct comment *shared = comment ? comment_new(comment) : NULL;
-	size_t n_puts = sort_unique(prefixes, n);
+	size_t n_puts = prefix_sort_unique(prefixes, n);
 	_cleanup_free_ struct rule *puts = calloc(n_puts + 1, sizeof(*puts));
 	struct edit edit = {.table = table, .puts = puts, .n_puts = n_puts};
 	u64 expires_ns = ttl_s ? boot_ns() + (u64)ttl_s * NS_PER_S : 0;
@@ -618,7 +606,7 @@ int rules_remove(struct rules *rules, enum store_table table, struct prefix *pre
 	struct edit edit = {
 		.table = table,
 		.removes = prefixes,
-		.n_removes = sort_unique(prefixes, n),
+		.n_removes = prefix_sort_unique(prefixes, n),
 	};
 	int r;
 

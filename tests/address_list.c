@@ -2,6 +2,7 @@
 #include "address_list.h"
 
 #include "cleanup.h"
+#include "random.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -144,4 +145,111 @@ Test(address_list, takes_as_many_entries_as_its_bound_and_not_one_more)
 	cr_expect_eq(address_list_parse(text, size, &list, &err), -EFBIG);
 	cr_expect_str_eq(err.text,
 			 "line 16000001: more than 16000000 addresses, the most a list may have");
+}
+
+/* ---- the quick look at lines, against the strict parser ---- */
+
+/* The list by its definition, line after line; the line that is bad, or 0. */
+static size_t read_strictly(const char *text, size_t size, struct prefix *prefixes, size_t *ret_n,
+			    struct error *err)
+{
+	const char *end = text + size;
+	size_t line = 0;
+
+	for (*ret_n = 0; text < end; line++) {
+		const char *stop = memchr(text, '\n', (size_t)(end - text));
+		const char *next = stop ? stop + 1 : end;
+
+		stop = stop ? stop : end;
+		if (memchr(text, '\0', (size_t)(stop - text))) {
+			error_set(err, 0, "binary data, not a list of addresses");
+			return line + 1;
+		}
+		while (text < stop && strchr(" \t\r", *text))
+			text++;
+		for (const char *p = text; p < stop; p++)
+			if (strchr("#;", *p) && (p == text || strchr(" \t\r", p[-1])))
+				stop = p;
+		while (stop > text && strchr(" \t\r", stop[-1]))
+			stop--;
+		if (stop > text &&
+		    prefix_parse(text, (size_t)(stop - text), &prefixes[(*ret_n)++], err) < 0)
+			return line + 1;
+		text = next;
+	}
+	return 0;
+}
+
+static size_t random_list(struct random *random, char text[static 4096])
+{
+	static const char *const parts[] = {
+		"10.0.0.1",
+		"192.0.2.0/24",
+		"2001:db8::1",
+		"2001:db8::/32",
+		"::ffff:1.2.3.4",
+		"255.255.255.255/32",
+		"0.0.0.0/0",
+		"64:ff9b::1.2.3.4",
+		"10.0.0.5/24",
+		"1:2:3:4:5:6:7:8/128",
+		"1.2.3.4.5",
+		"300.1.1.1",
+		" # a comment",
+		"; another",
+		"#\xff",
+		"\r",
+		" ",
+		"\t",
+		"10.0.0.1#x",
+		"::/0 ;",
+	};
+	size_t n = 0;
+
+	for (u64 lines = random_below(random, 12); lines; lines--) {
+		/* Good in front, so that many lists get far. */
+		for (u64 i = 1 + random_below(random, 2); i; i--) {
+			size_t part = random_below(random, i == 1 ? 8 : 1 + ARRAY_SIZE(parts));
+
+			if (part < ARRAY_SIZE(parts) && part != 4)
+				n += (size_t)sprintf(text + n, "%s", parts[part]);
+			if (random_below(random, 2))
+				n += (size_t)sprintf(text + n, "%s",
+						     parts[12 + random_below(random, 6)]);
+		}
+		if (!random_below(random, 40))
+			text[n++] = '\0';
+		n += (size_t)sprintf(text + n, "%s", random_below(random, 4) ? "\n" : "\r\n");
+	}
+	return n - (n && !random_below(random, 4)); /* a last line without an end */
+}
+
+Test(address_list, is_read_quickly_as_it_is_read_strictly)
+{
+	struct random random = random_start();
+	size_t good = 0, bad = 0;
+
+	for (int i = 0; i < 100000; i++) {
+		char text[4096], expected[ERROR_TEXT_MAX + 32];
+		size_t size = random_list(&random, text), line, n;
+		struct address_list list = {0};
+		struct prefix prefixes[64];
+		struct error strict, quick;
+		int r = address_list_parse(text, size, &list, &quick);
+
+		line = read_strictly(text, size, prefixes, &n, &strict);
+		random_holds(&random, (r < 0) == (line > 0));
+		if (line) {
+			snprintf(expected, sizeof(expected), "line %zu: %s", line, strict.text);
+			random_holds(&random, !strcmp(quick.text, expected));
+		} else {
+			random_holds(&random, list.n == n);
+			random_holds(&random,
+				     !n || !memcmp(list.prefixes, prefixes, n * sizeof(*prefixes)));
+		}
+		good += !line;
+		bad += line > 0;
+		free(list.prefixes);
+	}
+	cr_expect(good > 5000 && bad > 5000, "%zu good, %zu bad", good, bad);
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "prefix.h"
 
+#include "cleanup.h"
+#include "random.h"
+
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
@@ -264,4 +267,163 @@ Test(prefix, contains_what_it_covers_and_nothing_of_the_other_family)
 		cr_expect_eq(prefix_contains(&outer, &inner), rows[i].contains, "%s, %s",
 			     rows[i].outer, rows[i].inner);
 	}
+}
+
+/* ---- the quick look ---- */
+
+/* Text of a random prefix, or of nearly one: characters changed, put in or taken out. */
+static size_t random_text(struct random *random, char text[static 128])
+{
+	static const char characters[] = "0123456789abcdefABCDEF.:/ %-+gx\t\n#";
+	struct prefix p = {.family = random_below(random, 2) ? FAMILY_IPV4 : FAMILY_IPV6};
+	size_t n;
+
+	for (size_t i = 0; i < family_bits(p.family) / 8u; i++)
+		p.addr[i] = random_below(random, 3) ? 0 : (u8)random_next(random);
+	p.len = family_bits(p.family);
+	if (random_below(random, 2))
+		prefix_truncate(&p, (u8)random_below(random, p.len + 1u));
+	prefix_format(&p, text);
+	n = strlen(text);
+	if (!random_below(random, 3)) /* host bits, or a length of more than there is */
+		n += (size_t)sprintf(text + n, "/%u", (unsigned)random_below(random, 150));
+	for (u64 edits = random_below(random, 3); edits; edits--) {
+		size_t at = random_below(random, n + 1);
+		char c = characters[random_below(random, sizeof(characters) - 1)];
+
+		switch (random_below(random, 3)) {
+		case 0:
+			text[at] = c;
+			n += at == n;
+			break;
+		case 1:
+			memmove(text + at + 1, text + at, n - at);
+			text[at] = c;
+			n++;
+			break;
+		default:
+			n -= at < n;
+			memmove(text + at, text + at + 1, n - (at < n ? at : n));
+		}
+	}
+	return n;
+}
+
+/* IPv6 that ends in IPv4 notation is left to the strict parser. */
+static bool is_plain(const char *text, size_t size)
+{
+	return !memchr(text, ':', size) || !memchr(text, '.', size);
+}
+
+Test(prefix, quick_look_reads_what_the_strict_parser_reads)
+{
+	struct random random = random_start();
+	size_t good = 0, bad = 0;
+
+	for (int i = 0; i < 400000; i++) {
+		char text[128];
+		size_t size = random_text(&random, text), n;
+		struct prefix quick, strict;
+		bool accepted;
+
+		n = prefix_scan(text, size, &quick);
+		random_holds(&random, n <= size);
+		random_holds(&random, !n || (!prefix_parse(text, n, &strict, NULL) &&
+					     prefix_equal(&quick, &strict)));
+		accepted = !prefix_parse(text, size, &strict, NULL);
+		if (is_plain(text, size))
+			random_holds(&random, accepted == (n && n == size));
+		good += accepted;
+		bad += !accepted;
+	}
+	cr_expect(good > 50000 && bad > 50000, "%zu good, %zu bad", good, bad);
+}
+
+Test(prefix, quick_look_reads_every_form_of_ipv6)
+{
+	char text[64];
+
+	/* Groups in front of "::" and behind it, and none of it. */
+	for (int front = 0; front <= 8; front++) {
+		for (int back = -1; back <= 8; back++) {
+			struct prefix quick, strict;
+			size_t n = 0;
+
+			for (int i = 0; i < front; i++)
+				n += (size_t)sprintf(text + n, "%s%x", i ? ":" : "", i + 1);
+			n += (size_t)sprintf(text + n, "%s", back < 0 ? "" : "::");
+			for (int i = 0; i < back; i++)
+				n += (size_t)sprintf(text + n, "%s%x", i ? ":" : "", i + 0xa0);
+			if (prefix_parse(text, n, &strict, NULL) < 0) {
+				cr_expect(!n || prefix_scan(text, n, &quick) != n, "%s", text);
+				continue;
+			}
+			cr_expect_eq(prefix_scan(text, n, &quick), n, "%s", text);
+			cr_expect(prefix_equal(&quick, &strict), "%s", text);
+		}
+	}
+}
+
+Test(prefix, quick_look_touches_nothing_where_it_takes_nothing)
+{
+	static const char *const texts[] = {
+		"",	   "x",	   "10.0.0.1/8", "10.0.0.1/33", "10.0.0.1/",
+		"1::2::3", "1:2:", "1:2",	 "::ffff:a00:1"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		struct prefix prefix, before;
+
+		memset(&prefix, 0xa5, sizeof(prefix));
+		before = prefix;
+		cr_expect_eq(prefix_scan(texts[i], strlen(texts[i]), &prefix), 0, "%s", texts[i]);
+		cr_expect(prefix_equal(&prefix, &before), "%s", texts[i]);
+	}
+}
+
+/* ---- order ---- */
+
+static int by_prefix_compare(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+/* `spread`: how many values a byte has; the fewer, the more have a beginning in common. */
+static void fill_at_random(struct random *random, struct prefix *prefixes, size_t n,
+			   unsigned spread)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct prefix *p = &prefixes[i];
+
+		*p = (struct prefix){.family = random_below(random, 3) ? FAMILY_IPV4 : FAMILY_IPV6};
+		for (size_t j = 0; j < family_bits(p->family) / 8u; j++)
+			p->addr[j] = (u8)random_below(random, spread);
+		prefix_truncate(p, (u8)random_below(random, family_bits(p->family) + 1u));
+	}
+}
+
+Test(prefix, sorts_as_the_order_says)
+{
+	static const size_t sizes[] = {0, 1, 2, 31, 32, 33, 1000, 50000};
+	static const unsigned spreads[] = {1, 2, 5, 256};
+	struct random random = random_start();
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes) * ARRAY_SIZE(spreads); i++) {
+		size_t n = sizes[i / ARRAY_SIZE(spreads)], kept, expected = 0;
+		_cleanup_free_ struct prefix *ours = calloc(n + 1, sizeof(*ours));
+		_cleanup_free_ struct prefix *theirs = calloc(n + 1, sizeof(*theirs));
+
+		fill_at_random(&random, ours, n, spreads[i % ARRAY_SIZE(spreads)]);
+		memcpy(theirs, ours, n * sizeof(*ours));
+		qsort(theirs, n, sizeof(*theirs), by_prefix_compare);
+		prefix_sort(ours, n);
+		random_holds(&random, !memcmp(ours, theirs, n * sizeof(*ours)));
+		kept = prefix_sort_unique(ours, n);
+		for (size_t j = 0; j < n; j++)
+			if (!expected || !prefix_equal(&theirs[expected - 1], &theirs[j]))
+				theirs[expected++] = theirs[j];
+		random_holds(&random, kept == expected);
+		random_holds(&random, !memcmp(ours, theirs, kept * sizeof(*ours)));
+	}
+	prefix_sort(NULL, 0);
+	cr_expect_eq(prefix_sort_unique(NULL, 0), 0);
 }

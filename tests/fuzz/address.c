@@ -52,6 +52,16 @@ static void try_prefix(const char *text, size_t size)
 	require(r || prefix_equal(&prefix, &address));
 }
 
+/* The quick look takes nothing that the strict parser refuses or reads otherwise. */
+static void try_scan(const char *text, size_t size)
+{
+	struct prefix quick, strict;
+	size_t n = prefix_scan(text, size, &quick);
+
+	require(n <= size);
+	require(!n || (!prefix_parse(text, n, &strict, NULL) && prefix_equal(&quick, &strict)));
+}
+
 static void try_list(const char *text, size_t size)
 {
 	struct address_list list = {0};
@@ -117,6 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(text, data, size);
 	text[size] = '\0';
 	try_prefix((const char *)data, size);
+	try_scan((const char *)data, size);
 	try_list((const char *)data, size);
 	try_duration(text);
 	try_ports(text);
