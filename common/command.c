@@ -24,6 +24,12 @@
 			"or nothing"                                                               \
 	}
 
+#define FEED(is_required, words)                                                                   \
+	{                                                                                          \
+		.field = "name", .meta = "NAME", .type = ARG_FEED, .required = is_required,        \
+		.help = words                                                                      \
+	}
+
 #define ONE_PREFIX                                                                                 \
 	{                                                                                          \
 		.field = "prefix", .meta = "ADDR[/LEN]", .type = ARG_PREFIX,                       \
@@ -51,6 +57,7 @@
 
 #define GROUP_BLOCK    "Blocked sources"
 #define GROUP_ALLOW    "Sources that are never blocked"
+#define GROUP_FEED     "Feeds, lists that are replaced as a whole"
 #define GROUP_REDIRECT "Redirects by destination port"
 #define GROUP_DAEMON   "The daemon"
 
@@ -128,6 +135,35 @@ const struct command commands[] = {
 		.example = "fwctl allow list",
 		.privilege = PRIVILEGE_LOOK,
 		.args = {ONE_PREFIX},
+	},
+	[COMMAND_FEED_LIST] = {
+		.name = "feed list",
+		.group = GROUP_FEED,
+		.summary = "show the feeds: entries, hits, where they came from and when",
+		.example = "fwctl feed list",
+		.privilege = PRIVILEGE_LOOK,
+	},
+	[COMMAND_FEED_REPLACE] = {
+		.name = "feed replace",
+		.group = GROUP_FEED,
+		.summary = "put a list in the place of a feed's entries, until its file is read again",
+		.example = "fwctl feed replace drop - <drop.txt",
+		.privilege = PRIVILEGE_CHANGE,
+		.args = {
+			FEED(true, "a feed that the configuration names"),
+			{.field = "list", .option = "-f", .meta = "FILE", .type = ARG_LIST,
+			 .required = true,
+			 .help = "the list, an address or prefix a line (\"-\": standard input); all "
+				 "or nothing"},
+		},
+	},
+	[COMMAND_FEED_RELOAD] = {
+		.name = "feed reload",
+		.group = GROUP_FEED,
+		.summary = "read the files of the feeds again, not the configuration",
+		.example = "fwctl feed reload drop",
+		.privilege = PRIVILEGE_CHANGE,
+		.args = {FEED(false, "only this one; left out: every feed that has a file")},
 	},
 	[COMMAND_REDIRECT_ADD] = {
 		.name = "redirect add",
@@ -224,16 +260,35 @@ static int check_comment(const char *text, struct error *err)
 	return 0;
 }
 
-static int check_origin(const char *text, struct error *err)
+static bool is_origin(const char *text)
 {
 	const char *accepted = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 
-	if (!*text || strlen(text) > ORIGIN_NAME_MAX || text[strspn(text, accepted)])
+	return *text && strlen(text) <= ORIGIN_NAME_MAX && !text[strspn(text, accepted)];
+}
+
+static int check_origin(const char *text, struct error *err)
+{
+	if (!is_origin(text))
 		return error_set(
 			err, -EINVAL,
 			"\"%.80s\" is not an origin; expected \"config\", \"runtime\" or a "
 			"feed's name",
 			text);
+	return 0;
+}
+
+static int check_feed(const char *text, struct error *err)
+{
+	if (!is_origin(text))
+		return error_set(err, -EINVAL,
+				 "\"%.80s\" is not a feed's name: 1 to %d of A-Z a-z 0-9 . _ -",
+				 text, ORIGIN_NAME_MAX);
+	if (!strcmp(text, "config") || !strcmp(text, "runtime"))
+		return error_set(err, -EINVAL,
+				 "\"%s\" is an origin, but not a feed; expected the name of a "
+				 "[[blacklist.feed]]",
+				 text);
 	return 0;
 }
 
@@ -255,6 +310,8 @@ static int check_text(enum arg_type type, const char *text, struct error *err)
 		return check_comment(text, err);
 	case ARG_NAME:
 		return check_origin(text, err);
+	case ARG_FEED:
+		return check_feed(text, err);
 	case ARG_PORTS:
 		return redirect_ports_parse(text, &redirect, err);
 	case ARG_INTERFACE:
@@ -272,15 +329,19 @@ static int check_text(enum arg_type type, const char *text, struct error *err)
 /* Rules that hold between arguments, for both ends. */
 static int check_whole(const struct command *command, const json_t *request, struct error *err)
 {
-	bool takes_list = false;
+	bool prefixes_or_list = false;
 
 	for (const struct command_arg *arg = command->args; arg->field; arg++) {
-		if (arg->required && !json_object_get(request, arg->field))
-			return error_set(err, -EINVAL, "%s: %s is missing", command->name,
-					 arg->meta);
-		takes_list |= arg->type == ARG_LIST;
+		if (!arg->required || json_object_get(request, arg->field)) {
+			prefixes_or_list |= arg->type == ARG_LIST && !arg->required;
+			continue;
+		}
+		if (arg->type == ARG_LIST)
+			return error_set(err, -EINVAL, "%s: no list given; expected -f FILE or -",
+					 command->name);
+		return error_set(err, -EINVAL, "%s: %s is missing", command->name, arg->meta);
 	}
-	if (!takes_list)
+	if (!prefixes_or_list)
 		return 0;
 	if (json_object_get(request, "prefixes") && json_object_get(request, "list"))
 		return error_set(err, -EINVAL,
@@ -616,7 +677,8 @@ char *command_usage(const struct command *command)
 	fprintf(out, "fwctl %s", command->name);
 	for (const struct command_arg *arg = command->args; arg->field; arg++) {
 		if (arg->type == ARG_LIST)
-			fprintf(out, " | %s %s | -}", arg->option, arg->meta);
+			fprintf(out, " %s%s %s | -}", arg->required ? "{" : "| ", arg->option,
+				arg->meta);
 		else if (arg->repeated)
 			fprintf(out, " %s%s...", takes_list ? "{" : "", arg->meta);
 		else if (arg->option)

@@ -28,6 +28,9 @@ enum command_id {
 	COMMAND_ALLOW_ADD,
 	COMMAND_ALLOW_DEL,
 	COMMAND_ALLOW_LIST,
+	COMMAND_FEED_LIST,
+	COMMAND_FEED_REPLACE,
+	COMMAND_FEED_RELOAD,
 	COMMAND_REDIRECT_ADD,
 	COMMAND_REDIRECT_DEL,
 	COMMAND_REDIRECT_LIST,
@@ -50,6 +53,7 @@ enum arg_type {
 	ARG_DURATION,  /* common/duration.h */
 	ARG_TEXT,      /* up to COMMENT_MAX bytes of UTF-8 without control characters */
 	ARG_NAME,      /* an origin's name */
+	ARG_FEED,      /* a feed's name */
 	ARG_PORTS,     /* PROTO/PORT[-PORT], common/redirect.h */
 	ARG_INTERFACE, /* an interface's name */
 	ARG_DIRECTION, /* in, out */
@@ -112,7 +116,7 @@ int command_from_argv(int argc, char *const argv[], struct invocation *ret, stru
 
 /*
  * Checks a request: a known command, every required field, no unknown field, each text good. A
- * command that takes a list may have prefixes or a list, one of the two.
+ * command that takes prefixes or a list must have one of the two.
  */
 int command_from_request(const json_t *request, const struct command **ret, struct error *err);
 

@@ -60,7 +60,7 @@ static const struct schema_key interface_keys[] = {
 static const struct schema_key feed_keys[] = {
 	{"name", "a name in quotes", SCHEMA_STRING, true,
 	 read_feed_name, FIELD(config_feed, name)},
-	{"file", "an absolute path in quotes", SCHEMA_STRING, true,
+	{"file", "an absolute path in quotes", SCHEMA_STRING, false,
 	 read_path, FIELD(config_feed, file)},
 	{0},
 };

@@ -34,7 +34,7 @@ struct config_interface {
 
 struct config_feed {
 	char *name; /* 1 to ORIGIN_NAME_MAX bytes of a-z A-Z 0-9 . _ -, not "config" or "runtime" */
-	char *file; /* absolute */
+	char *file; /* absolute; NULL: its entries come from `fwctl feed replace` alone */
 };
 
 #define CONFIG_INTERFACES_MAX  64

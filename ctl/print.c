@@ -216,6 +216,53 @@ static int print_test(struct output *output, const json_t *answer, struct error 
 	return 0;
 }
 
+/* ---- feed list ---- */
+
+static const struct column feed_columns[] = {
+	{.title = "NAME"},
+	{.title = "ENTRIES", .right = true},
+	{.title = "PACKETS", .right = true},
+	{.title = "BYTES", .right = true},
+	{.title = "LAST-HIT", .right = true},
+	{.title = "LOADED", .right = true},
+	{.title = "FROM"},
+	{0},
+};
+
+/* "5m ago". The daemon's clock is this host's, too. */
+static void ago_cell(struct table *table, const json_t *object, const char *field)
+{
+	char text[DURATION_TEXT_MAX];
+	s64 ago;
+
+	if (__builtin_sub_overflow((s64)time(NULL), number_of(object, field), &ago))
+		ago = 0;
+	duration_format(ago, text);
+	if (is_number(object, field))
+		table_cell(table, "%s ago", text);
+	else
+		table_cell(table, NOTHING);
+}
+
+static int print_feeds(struct output *output, const json_t *answer, struct error *err)
+{
+	struct table *table = &output->table;
+	const json_t *feed;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "feeds"), i, feed) {
+		text_cell(table, feed, "name");
+		number_cell(table, feed, "entries");
+		number_cell(table, feed, "packets");
+		number_cell(table, feed, "bytes");
+		ago_cell(table, feed, "last_hit_s");
+		ago_cell(table, feed, "loaded_s");
+		table_cell(table, "%s",
+			   is_true(feed, "replaced") ? "feed replace" : text_of(feed, "file"));
+	}
+	return 0;
+}
+
 /* ---- redirect list ---- */
 
 static const struct column redirect_columns[] = {
@@ -413,6 +460,9 @@ static const struct printer printers[] = {
 	[COMMAND_ALLOW_ADD] = {0},
 	[COMMAND_ALLOW_DEL] = {0},
 	[COMMAND_ALLOW_LIST] = {print_allow_list, "entries", allow_columns},
+	[COMMAND_FEED_LIST] = {print_feeds, "feeds", feed_columns},
+	[COMMAND_FEED_REPLACE] = {0},
+	[COMMAND_FEED_RELOAD] = {0},
 	[COMMAND_REDIRECT_ADD] = {0},
 	[COMMAND_REDIRECT_DEL] = {0},
 	[COMMAND_REDIRECT_LIST] = {print_redirects, "redirects", redirect_columns},

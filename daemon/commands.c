@@ -369,6 +369,105 @@ static int run_test(struct call *call, struct error *err)
 	return 0;
 }
 
+/* ---- feeds ---- */
+
+static const struct origin *feed_origin(const struct daemon *daemon, size_t feed)
+{
+	return &rules_policy(daemon->rules)->origins[ORIGIN_FEEDS + feed];
+}
+
+/* The hits of all prefixes that the feed has, and the last of them. */
+static struct fwd_entry feed_hits(const struct daemon *daemon, const struct ruleset *set)
+{
+	const struct prefix_map *map = rules_map(daemon->rules, STORE_BLOCK);
+	struct ruleset_cursor cursor = ruleset_seek(set, NULL);
+	struct fwd_entry sum = {0};
+
+	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor)) {
+		const struct fwd_entry *entry = prefix_map_find(map, &rule->prefix);
+
+		if (!entry)
+			continue;
+		sum.packets += entry->packets;
+		sum.bytes += entry->bytes;
+		if (sum.last_hit_ns < entry->last_hit_ns)
+			sum.last_hit_ns = entry->last_hit_ns;
+	}
+	return sum;
+}
+
+static json_t *feed_row(const struct daemon *daemon, size_t feed)
+{
+	const struct origin *origin = feed_origin(daemon, feed);
+	struct fwd_entry hits = feed_hits(daemon, origin->rules);
+	json_t *row = json_object();
+
+	if (!row)
+		return NULL;
+	set_text(row, "name", origin->name);
+	set_text(row, "file", rules_config(daemon->rules)->blacklist.feeds[feed].file);
+	set_int(row, "entries", (json_int_t)ruleset_size(origin->rules));
+	set_counters(row, &hits);
+	set_int(row, "loaded_s", daemon->config_loaded_s);
+	set_bool(row, "replaced", false);
+	return row;
+}
+
+static int run_feed_list(struct call *call, struct error *err)
+{
+	const struct config *config = rules_config(call->daemon->rules);
+	json_t *rows = json_array();
+
+	if (!rows)
+		return error_no_memory(err);
+	for (size_t i = 0; i < config->blacklist.n_feeds; i++)
+		json_array_append_new(rows, feed_row(call->daemon, i));
+	json_object_set_new(call->reply, "feeds", rows);
+	return 0;
+}
+
+/* The answer to a change of one feed, or of all where `name` is NULL. */
+static void describe_feed_change(struct call *call, const char *name,
+				 const struct rules_count *count)
+{
+	const struct config *config = rules_config(call->daemon->rules);
+	size_t entries = 0;
+
+	for (size_t i = 0; i < config->blacklist.n_feeds; i++)
+		if (!name || !strcmp(name, config->blacklist.feeds[i].name))
+			entries += ruleset_size(feed_origin(call->daemon, i)->rules);
+	set_int(call->reply, "entries", (json_int_t)entries);
+	set_int(call->reply, "added", (json_int_t)count->added);
+	set_int(call->reply, "removed", (json_int_t)count->removed);
+}
+
+static int run_feed_replace(struct call *call, struct error *err)
+{
+	const char *name = request_text(call->request, "name");
+	struct rules_count count = {0};
+	struct address_list list = {0};
+	int r = read_prefixes(call, &list, err);
+
+	if (r < 0)
+		return r;
+	r = rules_replace_feed(call->daemon->rules, name, list.prefixes, list.n, &count, err);
+	free(list.prefixes);
+	if (!r)
+		describe_feed_change(call, name, &count);
+	return r;
+}
+
+static int run_feed_reload(struct call *call, struct error *err)
+{
+	const char *name = request_text(call->request, "name");
+	struct rules_count count = {0};
+	int r = rules_reload_feed(call->daemon->rules, name, &count, err);
+
+	if (!r)
+		describe_feed_change(call, name, &count);
+	return r;
+}
+
 /* ---- redirects ---- */
 
 /* What the table has checked already. */
@@ -614,6 +713,9 @@ static const handler handlers[] = {
 	[COMMAND_ALLOW_ADD] = run_add,
 	[COMMAND_ALLOW_DEL] = run_del,
 	[COMMAND_ALLOW_LIST] = run_list,
+	[COMMAND_FEED_LIST] = run_feed_list,
+	[COMMAND_FEED_REPLACE] = run_feed_replace,
+	[COMMAND_FEED_RELOAD] = run_feed_reload,
 	[COMMAND_REDIRECT_ADD] = run_redirect_add,
 	[COMMAND_REDIRECT_DEL] = run_redirect_del,
 	[COMMAND_REDIRECT_LIST] = run_redirect_list,

@@ -96,6 +96,8 @@ static int check_feeds(const struct config *config)
 		struct address_list list;
 		struct error err;
 
+		if (!feed->file)
+			continue;
 		if (address_list_load(feed->file, &list, &err) < 0) {
 			fprintf(stderr, "feed \"%s\": %s\n", feed->name, err.text);
 			status = EXIT_FAILURE;

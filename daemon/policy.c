@@ -28,10 +28,11 @@ static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret,
 	return 0;
 }
 
+/* One without a file is empty. */
 static int load_feed(const struct config_feed *feed, struct origin *origin, struct error *err)
 {
-	struct address_list list;
-	int r = address_list_load(feed->file, &list, err);
+	struct address_list list = {0};
+	int r = feed->file ? address_list_load(feed->file, &list, err) : 0;
 
 	if (!r) {
 		r = ruleset_from(list.prefixes, list.n, &origin->rules, err);

@@ -69,6 +69,20 @@ int rules_remove_redirect(struct rules *rules, const struct redirect *redirect,
 int rules_reload(struct rules *rules, struct config *config, struct rules_count *ret,
 		 struct error *err);
 
+/*
+ * Puts `prefixes`, which are put in order, in the place of a feed's entries; they stand until its
+ * file is read again. -ENOENT: the configuration has no feed of the name. -ENOSPC: full.
+ */
+int rules_replace_feed(struct rules *rules, const char *name, struct prefix *prefixes, size_t n,
+		       struct rules_count *ret, struct error *err);
+
+/*
+ * Reads the file of a feed again, or, with NULL, of every feed that has one. -ENOENT: there is no
+ * such feed; -EINVAL: it has no file, or a bad one.
+ */
+int rules_reload_feed(struct rules *rules, const char *name_or_NULL, struct rules_count *ret,
+		      struct error *err);
+
 /* Removes rules that have ended. Returns when the next one ends (CLOCK_BOOTTIME), 0 for never. */
 u64 rules_expire(struct rules *rules);
 

@@ -108,6 +108,11 @@ Test(command, line_becomes_a_request_that_the_daemon_takes)
 	requests("test ::1", NULL, "{\"command\": \"test\", \"address\": \"::1\"}");
 	requests("flush", NULL, "{\"command\": \"flush\"}");
 	requests("allow add ::/0", NULL, "{\"command\": \"allow add\", \"prefixes\": [\"::/0\"]}");
+	requests("feed list", NULL, "{\"command\": \"feed list\"}");
+	requests("feed replace drop -f drop.txt", NULL,
+		 "{\"command\": \"feed replace\", \"name\": \"drop\", \"list\": true}");
+	requests("feed reload", NULL, "{\"command\": \"feed reload\"}");
+	requests("feed reload drop", NULL, "{\"command\": \"feed reload\", \"name\": \"drop\"}");
 	requests(
 		"redirect del --on eth0 udp/1-2", NULL,
 		"{\"command\": \"redirect del\", \"interface\": \"eth0\", \"ports\": \"udp/1-2\"}");
@@ -118,8 +123,9 @@ Test(command, line_becomes_a_request_that_the_daemon_takes)
 
 Test(command, list_comes_from_a_file_or_standard_input)
 {
-	static const char *const lines[] = {"add -f drop.txt", "add -fdrop.txt",
-					    "allow del -f drop.txt"};
+	static const char *const lines[] = {
+		"add -f drop.txt", "add -fdrop.txt", "allow del -f drop.txt",
+		"feed replace drop -f drop.txt", "feed replace -f drop.txt drop"};
 	struct invocation in;
 	struct error err;
 
@@ -130,6 +136,9 @@ Test(command, list_comes_from_a_file_or_standard_input)
 		drop(&in);
 	}
 	cr_expect_eq(read_line("del -", NULL, &in, &err), 0);
+	cr_expect_str_eq(in.list_path, "-");
+	drop(&in);
+	cr_expect_eq(read_line("feed replace drop -", NULL, &in, &err), 0);
 	cr_expect_str_eq(in.list_path, "-");
 	drop(&in);
 	refused("add -f", NULL, "-f needs a value: FILE");
@@ -222,6 +231,16 @@ Test(command, arguments_are_checked)
 	refused("list 10.0.0.1 10.0.0.2", NULL, "list: unexpected \"10.0.0.2\"");
 	refused("list --origin", "a b", "is not an origin");
 	refused("list --origin=", NULL, "is not an origin");
+	refused("feed replace", NULL, "feed replace: NAME is missing");
+	refused("feed replace -f x", NULL, "feed replace: NAME is missing");
+	refused("feed replace drop", NULL, "feed replace: no list given; expected -f FILE or -");
+	refused("feed replace drop 10.0.0.1", NULL, "feed replace: unexpected \"10.0.0.1\"");
+	refused("feed replace drop 10.0.0.1 -f x", NULL, "feed replace: unexpected \"10.0.0.1\"");
+	refused("feed replace a/b -", NULL, "\"a/b\" is not a feed's name: 1 to 32 of A-Z");
+	refused("feed replace runtime -", NULL, "\"runtime\" is an origin, but not a feed");
+	refused("feed reload config", NULL, "\"config\" is an origin, but not a feed");
+	refused("feed reload a b", NULL, "feed reload: unexpected \"b\"");
+	refused("feed", NULL, "feed takes one of: list, replace, reload");
 	refused("test", NULL, "test: ADDR is missing");
 	refused("test 10.0.0.0/8", NULL, "is a prefix; expected one address");
 	refused("flush all", NULL, "flush: unexpected \"all\"");
@@ -260,6 +279,9 @@ Test(command, origin_has_32_bytes_at_most)
 	cr_expect_eq(read_line("list --origin", bytes(ORIGIN_NAME_MAX), &in, &err), 0);
 	drop(&in);
 	refused("list --origin", bytes(ORIGIN_NAME_MAX + 1), "is not an origin");
+	cr_expect_eq(read_line("feed reload", bytes(ORIGIN_NAME_MAX), &in, &err), 0);
+	drop(&in);
+	refused("feed reload", bytes(ORIGIN_NAME_MAX + 1), "is not a feed's name");
 }
 
 Test(command, interface_has_15_bytes_at_most)
@@ -329,6 +351,13 @@ Test(command, request_is_checked_as_the_line_is)
 	request_refused("{\"command\": \"add\", \"list\": \"drop.txt\"}", "\"list\" is not true");
 	request_refused("{\"command\": \"add\", \"list\": true, \"prefixes\": [\"::1\"]}",
 			"addresses and a list together");
+	request_refused("{\"command\": \"feed replace\", \"name\": \"drop\"}", "no list given");
+	request_refused("{\"command\": \"feed replace\", \"list\": true}", "NAME is missing");
+	request_refused("{\"command\": \"feed replace\", \"name\": \"drop\", "
+			"\"prefixes\": [\"::1\"]}",
+			"feed replace has no field \"prefixes\"");
+	request_refused("{\"command\": \"feed reload\", \"name\": null}",
+			"\"name\" is not a string");
 	request_refused("{\"command\": \"add\", \"list\": true, \"ttl\": 60}",
 			"\"ttl\" is not a string");
 	request_refused("{\"command\": \"add\", \"list\": true, \"comment\": \"\\u009b\"}",
@@ -374,10 +403,12 @@ Test(command, usage_names_every_argument)
 	}
 	_cleanup_free_ char *add = command_usage(&commands[COMMAND_ADD]);
 	_cleanup_free_ char *list = command_usage(&commands[COMMAND_LIST]);
+	_cleanup_free_ char *replace = command_usage(&commands[COMMAND_FEED_REPLACE]);
 
 	cr_expect_str_eq(add,
 			 "fwctl add {ADDR[/LEN]... | -f FILE | -} [--ttl TIME] [--comment TEXT]");
 	cr_expect_str_eq(list, "fwctl list [ADDR[/LEN]] [--origin NAME]");
+	cr_expect_str_eq(replace, "fwctl feed replace NAME {-f FILE | -}");
 }
 
 Test(command, error_codes_are_those_of_the_protocol)

@@ -132,6 +132,8 @@ Test(config, reads_every_setting)
 				      "[[blacklist.feed]]\n"
 				      "name = 'drop'\n"
 				      "file = '/f'\n"
+				      "[[blacklist.feed]]\n"
+				      "name = 'pushed'\n"
 				      "[allowlist]\n"
 				      "addresses = ['203.0.113.7']\n"
 				      "[[redirect]]\n"
@@ -167,9 +169,11 @@ Test(config, reads_every_setting)
 	cr_expect_str_eq(text, "10.0.0.1");
 	prefix_format(&config->blacklist.addresses[2], text);
 	cr_expect_str_eq(text, "2001:db8::/32");
-	cr_assert_eq(config->blacklist.n_feeds, 1);
+	cr_assert_eq(config->blacklist.n_feeds, 2);
 	cr_expect_str_eq(config->blacklist.feeds[0].name, "drop");
 	cr_expect_str_eq(config->blacklist.feeds[0].file, "/f");
+	cr_expect_str_eq(config->blacklist.feeds[1].name, "pushed");
+	cr_expect_null(config->blacklist.feeds[1].file);
 	cr_expect_eq(config->n_allow, 1);
 
 	cr_assert_eq(config->n_redirects, 2);
@@ -279,7 +283,7 @@ Test(config, the_shipped_example_uncommented_is_valid)
 	expect_defaults(config);
 	cr_expect_eq(config->n_interfaces, 2);
 	cr_expect_eq(config->blacklist.n_addresses, 3);
-	cr_expect_eq(config->blacklist.n_feeds, 1);
+	cr_expect_eq(config->blacklist.n_feeds, 2);
 	cr_expect_eq(config->n_allow, 2);
 	cr_expect_eq(config->n_redirects, 2);
 	config_free(config);
