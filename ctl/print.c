@@ -3,6 +3,7 @@
 
 #include "cleanup.h"
 #include "duration.h"
+#include "number.h"
 #include "text.h"
 
 #include <errno.h>
@@ -336,20 +337,37 @@ static const char *time_of(const json_t *object, const char *field, char *text, 
 	return text;
 }
 
+/* "3 of 1,000,000 entries, room for 1,024 now". */
+static const char *filling_of(const json_t *table, char *text, size_t size)
+{
+	char entries[NUMBER_TEXT_MAX], most[NUMBER_TEXT_MAX], room[NUMBER_TEXT_MAX];
+	bool has_room = is_number(table, "capacity");
+
+	snprintf(text, size, "%s of %s entries%s%s%s",
+		 number_format(number_of(table, "entries"), entries),
+		 number_format(number_of(table, "max_entries"), most),
+		 has_room ? ", room for " : "",
+		 has_room ? number_format(number_of(table, "capacity"), room) : "",
+		 has_room ? " now" : "");
+	return text;
+}
+
 static void say_sizes(const json_t *answer)
 {
 	const json_t *black = json_object_get(answer, "blacklist");
-	const json_t *allow = json_object_get(answer, "allowlist");
-	const json_t *redirects = json_object_get(answer, "redirects");
+	const json_t *maps = json_object_get(answer, "maps");
 	_cleanup_free_ char *directions = join(json_object_get(black, "directions"));
+	char filling[128], number[NUMBER_TEXT_MAX];
 
-	say("blacklist:      %lld of %lld entries, %lld of them runtime; direction %s",
-	    (long long)number_of(black, "entries"), (long long)number_of(black, "max_entries"),
-	    (long long)number_of(black, "runtime"), directions ? directions : NOTHING);
-	say("allowlist:      %lld of %lld entries", (long long)number_of(allow, "entries"),
-	    (long long)number_of(allow, "max_entries"));
-	say("redirects:      %lld of %lld entries", (long long)number_of(redirects, "entries"),
-	    (long long)number_of(redirects, "max_entries"));
+	say("blacklist:      %s; %s of them runtime; direction %s",
+	    filling_of(black, filling, sizeof(filling)),
+	    number_format(number_of(black, "runtime"), number), directions ? directions : NOTHING);
+	say("allowlist:      %s",
+	    filling_of(json_object_get(answer, "allowlist"), filling, sizeof(filling)));
+	say("redirects:      %s",
+	    filling_of(json_object_get(answer, "redirects"), filling, sizeof(filling)));
+	if (is_number(maps, "bytes"))
+		say("maps:           %s", size_format(number_of(maps, "bytes"), number));
 	say("clients:        %lld", (long long)number_of(answer, "clients"));
 }
 

@@ -187,6 +187,12 @@ PRINTED = {
     "feed-reload": (["feed", "reload", "drop"], [{"ok": True, "entries": 7, "added": 3, "removed": 1}]),
     "redirect-list": (["redirect", "list"], [{"ok": True, "redirects": REDIRECTS}]),
     "status": (["status"], [STATUS]),
+    "status-maps": (["status"], [{
+        **STATUS, "blacklist": {**STATUS["blacklist"], "entries": 1234567, "capacity": 2097152},
+        "allowlist": {**STATUS["allowlist"], "capacity": 1024}, "maps": {"bytes": 45193626}}]),
+    "status-extremes": (["status"], [{
+        "ok": True, "interfaces": [], "maps": {"bytes": 1023}, "allowlist": {"entries": 999, "max_entries": 1000},
+        "blacklist": {"entries": -2**63, "max_entries": 2**63 - 1, "capacity": -100}}]),
     "status-bare": (["status"], [{"ok": True, "interfaces": []}]),
     "stats": (["stats"], [STATS]),
     "add": (["add", "10.0.0.5"], [{"ok": True, "added": 1, "updated": 0}]),
@@ -252,6 +258,13 @@ def test_feed_list_tells_how_long_ago_it_was(daemon):
 def test_lines_do_not_end_in_blanks(daemon):
     for arguments, answers in PRINTED.values():
         assert not re.search(r" $", ask(daemon, *arguments, answers=answers).stdout.decode(), re.M)
+
+
+@pytest.mark.parametrize("size, text", [
+    (0, "0 bytes"), (1024, "1.0 KiB"), (1048524, "1023.9 KiB"), (1048575, "1.0 MiB"), (2**63 - 1, "8.0 EiB")])
+def test_sizes_have_the_unit_that_fits(daemon, size, text):
+    result = ask(daemon, "status", answers=[{"ok": True, "interfaces": [], "maps": {"bytes": size}}])
+    assert f"maps:           {text}\n" in result.stdout.decode()
 
 
 # ---- what is sent ----
