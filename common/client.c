@@ -16,16 +16,19 @@
 
 struct client {
 	int fd;
-	size_t start;	/* where in `buffer` the next line begins */
-	size_t scanned; /* up to here there is no newline */
-	size_t end;	/* of what was received */
+	size_t start;		    /* where in `buffer` the next line begins */
+	size_t scanned;		    /* up to here there is no newline */
+	size_t end;		    /* of what was received */
+	client_waiting_fn *waiting; /* NULL: nobody asked */
+	void *waiting_data;
 	char buffer[REPLY_MAX_BYTES];
 };
 
 int client_connect(const char *socket_path, struct client **ret, struct error *err)
 {
 	_cleanup_(client_closep) struct client *client = NULL;
-	struct timeval wait = {.tv_sec = CLIENT_WAIT_S};
+	struct timeval send_wait = {.tv_sec = CLIENT_WAIT_S};
+	struct timeval receive_wait = {.tv_sec = 1}; /* again and again, see receive() */
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
 	if (!*socket_path)
@@ -38,11 +41,12 @@ int client_connect(const char *socket_path, struct client **ret, struct error *e
 	if (!client)
 		return error_no_memory(err);
 	client->start = client->scanned = client->end = 0;
+	client->waiting = NULL;
 	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (client->fd < 0)
 		return error_set(err, -errno, "cannot make a socket: %s", error_name(errno));
-	setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
-	setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+	setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &receive_wait, sizeof(receive_wait));
+	setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &send_wait, sizeof(send_wait));
 	if (connect(client->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		int r = -errno;
 
@@ -135,6 +139,29 @@ static json_t *take_line(struct client *client, size_t size, struct error *err)
 	return reply;
 }
 
+void client_on_wait(struct client *client, client_waiting_fn *waiting, void *data)
+{
+	client->waiting = waiting;
+	client->waiting_data = data;
+}
+
+/* As recv(2) does; -1 with EAGAIN after CLIENT_WAIT_S. */
+static ssize_t receive(const struct client *client, char *buffer, size_t size)
+{
+	int waited_s = 0;
+
+	for (;;) {
+		ssize_t n = recv(client->fd, buffer, size, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n >= 0 || errno != EAGAIN || ++waited_s >= CLIENT_WAIT_S)
+			return n;
+		if (client->waiting)
+			client->waiting(client->waiting_data, waited_s);
+	}
+}
+
 /* Receives what there is behind the part of a line that the buffer holds. */
 static int fill(struct client *client, struct error *err)
 {
@@ -149,10 +176,7 @@ static int fill(struct client *client, struct error *err)
 		memmove(client->buffer, client->buffer + client->start, client->end);
 		client->start = 0;
 	}
-	do
-		n = recv(client->fd, client->buffer + client->end,
-			 sizeof(client->buffer) - client->end, 0);
-	while (n < 0 && errno == EINTR);
+	n = receive(client, client->buffer + client->end, sizeof(client->buffer) - client->end);
 	if (n < 0 && errno == EAGAIN)
 		return error_set(err, -ETIMEDOUT, "the daemon has not answered for %d s",
 				 CLIENT_WAIT_S);

@@ -29,6 +29,13 @@ int client_send(struct client *client, const json_t *request, int list_fd, struc
  */
 int client_receive(struct client *client, json_t **ret, struct error *err);
 
+/*
+ * Has `waiting` called about once a second while client_receive() waits; `waited_s` is for how long
+ * it has.
+ */
+typedef void client_waiting_fn(void *data, int waited_s);
+void client_on_wait(struct client *client, client_waiting_fn *waiting, void *data);
+
 void client_close(struct client *client);
 DEFINE_CLEANUP(struct client *, client_close);
 

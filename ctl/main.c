@@ -4,6 +4,7 @@
 #include "command.h"
 #include "help.h"
 #include "print.h"
+#include "progress.h"
 #include "protocol.h"
 #include "text.h"
 
@@ -100,7 +101,7 @@ static enum exit_status refused(const struct invocation *in, struct output *outp
 
 /* Prints the answer, which may come in pieces, as it arrives. */
 static enum exit_status receive(struct client *client, const struct invocation *in,
-				struct output *output)
+				struct output *output, struct progress *progress)
 {
 	for (;;) {
 		json_auto_t *answer = NULL;
@@ -108,6 +109,7 @@ static enum exit_status receive(struct client *client, const struct invocation *
 		bool last;
 		int r = client_receive(client, &answer, &err);
 
+		progress_erase(progress);
 		if (!r && !json_is_boolean(json_object_get(answer, "ok")))
 			r = error_set(&err, -EPROTO, "the answer has no \"ok\", true or false");
 		if (r < 0)
@@ -132,6 +134,7 @@ static enum exit_status run(const struct invocation *in, struct output *output)
 	const char *socket_path = in->socket_path ? in->socket_path : SOCKET_DEFAULT_PATH;
 	_cleanup_(client_closep) struct client *client = NULL;
 	_cleanup_close_ int list_fd = -1;
+	struct progress progress;
 	struct error err;
 	int r;
 
@@ -146,7 +149,10 @@ static enum exit_status run(const struct invocation *in, struct output *output)
 		r = client_send(client, in->request, list_fd, &err);
 	if (r < 0)
 		return fail(output, status_of(r), &err);
-	return receive(client, in, output);
+	progress = (struct progress){.command = in->command->name, .list_fd = list_fd};
+	if (in->list_path && !in->json && isatty(STDERR_FILENO))
+		client_on_wait(client, progress_show, &progress);
+	return receive(client, in, output, &progress);
 }
 
 /* Bad usage is found before the options are all read; a program that asked for JSON gets it. */

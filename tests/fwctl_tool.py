@@ -5,10 +5,13 @@ import array
 import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import threading
 import time
 from pathlib import Path
@@ -329,6 +332,68 @@ def test_a_bad_command_line_sends_nothing(daemon, tmp_path):
     assert daemon.requests == []
 
 
+# ---- while it takes long ----
+
+def on_terminal(daemon, *arguments, seconds, answer=None, columns=80, **options):
+    """What fwctl did and wrote to standard error, a terminal, while the daemon took so long."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    answers = [lambda: time.sleep(seconds), answer or {"ok": True, "added": 1, "updated": 0}]
+    try:
+        result = ask(daemon, *arguments, answers=answers, stdout=subprocess.PIPE, stderr=end, **options)
+        os.write(end, b"\0")
+        text = b""
+        while not text.endswith(b"\0"):
+            text += os.read(terminal, 4096)
+        return result, text[:-1].decode()
+    finally:
+        os.close(terminal)
+        os.close(end)
+
+
+def screen(text):
+    """What is left of a line."""
+    cells, at = {}, 0
+    for c in text:
+        if c == "\r":
+            at = 0
+        else:
+            cells[at] = c
+            at += 1
+    return "".join(cells.get(i, " ") for i in range(max(cells, default=-1) + 1)).rstrip()
+
+
+def test_a_list_that_takes_long_is_told_about_on_a_terminal(daemon, tmp_path):
+    path = tmp_path / "drop.txt"
+    path.write_text("10.0.0.1\n" * 1234 + "10.0.0.2")
+    result, text = on_terminal(daemon, "feed", "replace", "drop", "-f", path, seconds=2.5)
+    assert result.returncode == 0 and result.stdout == b""
+    lines = [line.strip() for line in text.split("\r") if line.strip()]
+    assert lines and lines == [f"feed replace: 1,235 lines sent, waiting for the daemon: {i + 1} s"
+                               for i in range(len(lines))]
+    assert screen(text) == "" and "\n" not in text
+    assert daemon.lists[0][1] == path.read_bytes()
+
+
+def test_an_error_after_a_long_time_has_a_line_of_its_own(daemon):
+    result, text = on_terminal(daemon, "add", "-", seconds=1.5, answer=refusal("full"), input=b"10.0.0.1\n",
+                               columns=30)
+    assert result.returncode == 1
+    assert "add: 1 line sent, waiting for\r" in text
+    assert screen(text.removesuffix("fwctl: it said no\r\n")) == "" and text.endswith("\rfwctl: it said no\r\n")
+
+
+@pytest.mark.parametrize("words, seconds", [("add -", 0.2), ("add - --json", 1.5), ("add 10.0.0.1", 1.5)])
+def test_nothing_is_told_about_what_is_quick_or_for_programs(daemon, words, seconds):
+    result, text = on_terminal(daemon, *words.split(), seconds=seconds)
+    assert result.returncode == 0 and text == ""
+
+
+def test_nothing_is_told_where_standard_error_is_no_terminal(daemon):
+    result = ask(daemon, "add", "-", answers=[lambda: time.sleep(1.5), {"ok": True}])
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
 # ---- exit statuses ----
 
 @pytest.mark.parametrize("code, status", [
@@ -475,6 +540,20 @@ def test_a_list_is_printed_as_it_arrives(daemon, option):
     assert process.returncode == 0
 
 
+def test_a_reader_that_leaves_ends_it_at_once(daemon):
+    """With the next rows that arrive, however many there would be, and without reading the rest."""
+    sent = []
+    rows = piece(0, 400)
+    daemon.answers = [answer for i in range(2500) for answer in (rows, lambda i=i: sent.append(i))]
+    started = time.monotonic()
+    script = '"$0" -s "$1" list | head -n 3; echo "${PIPESTATUS[0]}"'
+    result = subprocess.run(["bash", "-c", script, FWCTL, daemon.path], capture_output=True, timeout=60)
+    assert time.monotonic() - started < 10
+    assert len(result.stdout.splitlines()) == 4 and result.stderr == b""
+    assert result.stdout.endswith(b"\n%d\n" % (128 + signal.SIGPIPE))
+    assert len(sent) < 50, "a million rows were wanted, though nobody read them"
+
+
 def peak_kb(pid):
     return int(re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text()).group(1))
 
@@ -505,10 +584,11 @@ def test_widths_are_kept_over_pieces_and_grow_where_they_must(daemon):
     assert header.index("COMMENT") == narrow.index("ssh") < wide.index("x") == last.index("ssh")
 
 
-def test_a_reader_that_leaves_ends_it_quietly(daemon):
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_reader_that_leaves_ends_it_quietly(daemon, option):
     daemon.answers = [piece(i * 4000, 4000) for i in range(50)]
     for restore in (True, False):  # also where the caller ignores SIGPIPE
-        process = subprocess.Popen([FWCTL, "-s", daemon.path, "list"], stdout=subprocess.PIPE,
+        process = subprocess.Popen([FWCTL, "-s", daemon.path, "list", *option], stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, restore_signals=restore)
         process.stdout.readline()
         process.stdout.close()
