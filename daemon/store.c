@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "store.h"
-
 #include "clock.h"
+#include "store_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,39 +12,62 @@
 
 /* "fwd" and the version of the schema; see SQLite's PRAGMA application_id and user_version. */
 #define APPLICATION_ID 0x667764
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
-/* family, address, length: in this order, keys sort as prefix_compare() does. */
-#define KEY_SIZE 18
+/* The newest bulk change that ever was; see S1. */
+#define NEWEST_BULK "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'bulk')"
 
-enum statement {
-	PUT_BLOCK,
-	PUT_ALLOW,
-	REMOVE_BLOCK,
-	REMOVE_ALLOW,
-	CLEAR_BLOCK,
-	CLEAR_ALLOW,
-	PUT_REDIRECT,
-	REMOVE_REDIRECT,
-	BEGIN,
-	COMMIT,
-	ROLLBACK,
-	STATEMENTS,
-};
+#define PUT_INTO(table)                                                           \
+	"INSERT OR REPLACE INTO " table                                           \
+	" (prefix, created_s, expires_boot_ns, expires_s, comment, seq) VALUES (" \
+	"?1, ?2, ?3, ?4, ?5, " NEWEST_BULK ")"
 
-#define PUT_INTO(table)                 \
-	"INSERT OR REPLACE INTO " table \
-	" (prefix, created_s, expires_boot_ns, expires_s, comment) VALUES (?1, ?2, ?3, ?4, ?5)"
+/* S3; the columns of a row that never was in force. */
+#define MARK_REMOVED_IN(table, number)                                                \
+	"INSERT INTO " table " (prefix, created_s, expires_boot_ns, expires_s, seq) " \
+	"SELECT ?1, 0, 1, 0, " NEWEST_BULK " WHERE EXISTS "                           \
+	"(SELECT 1 FROM bulk WHERE tbl = " number ")"
+
+/* S1. A rule that had not ended when the bulk change was made keeps its age. */
+#define FOLD_PUT_INTO(table)                                                                     \
+	"INSERT INTO " table " (prefix, created_s, expires_boot_ns, expires_s, comment, seq) "   \
+	"VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (prefix) DO UPDATE SET "                    \
+	"created_s = CASE WHEN expires_boot_ns <> 0 AND expires_s <= excluded.created_s "        \
+	"THEN excluded.created_s ELSE created_s END, expires_boot_ns = excluded.expires_boot_ns" \
+	", expires_s = excluded.expires_s, comment = excluded.comment, seq = excluded.seq "      \
+	"WHERE seq < excluded.seq"
+
+/* As many rows as a step of folding takes. */
+#define FOLD_CLEAR_OF(table)                                               \
+	"DELETE FROM " table " WHERE prefix IN (SELECT prefix FROM " table \
+	" WHERE seq < ?1 LIMIT ?2)"
 
 static const char *const statement_sql[] = {
 	[PUT_BLOCK] = PUT_INTO("block"),
 	[PUT_ALLOW] = PUT_INTO("allow"),
 	[REMOVE_BLOCK] = "DELETE FROM block WHERE prefix = ?1",
 	[REMOVE_ALLOW] = "DELETE FROM allow WHERE prefix = ?1",
-	[CLEAR_BLOCK] = "DELETE FROM block",
-	[CLEAR_ALLOW] = "DELETE FROM allow",
+	[MARK_REMOVED_BLOCK] = MARK_REMOVED_IN("block", "0"),
+	[MARK_REMOVED_ALLOW] = MARK_REMOVED_IN("allow", "1"),
+	[FOLD_PUT_BLOCK] = FOLD_PUT_INTO("block"),
+	[FOLD_PUT_ALLOW] = FOLD_PUT_INTO("allow"),
+	[FOLD_REMOVE_BLOCK] = "DELETE FROM block WHERE prefix = ?1 AND seq < ?2",
+	[FOLD_REMOVE_ALLOW] = "DELETE FROM allow WHERE prefix = ?1 AND seq < ?2",
+	[FOLD_CLEAR_BLOCK] = FOLD_CLEAR_OF("block"),
+	[FOLD_CLEAR_ALLOW] = FOLD_CLEAR_OF("allow"),
+	[FORGET_REMOVED_BLOCK] = "DELETE FROM block WHERE expires_boot_ns = 1 AND seq <= ?1",
+	[FORGET_REMOVED_ALLOW] = "DELETE FROM allow WHERE expires_boot_ns = 1 AND seq <= ?1",
+	[VOID_BULKS] = "UPDATE bulk SET folded = n WHERE tbl = ?1",
+	[FORGET_CLEAR] = "DELETE FROM bulk WHERE tbl = ?1 AND kind = 2",
+	[ADD_CLEAR] = "INSERT INTO bulk (tbl, kind, created_s, expires_boot_ns, expires_s, file, "
+		      "n, checksum, folded) VALUES (?1, 2, 0, 0, 0, 0, 0, 0, 0)",
+	[ADD_BULK] = "INSERT INTO bulk (tbl, kind, created_s, expires_boot_ns, expires_s, "
+		     "comment, file, n, checksum, folded) "
+		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0)",
+	[MOVE_BULK] = "UPDATE bulk SET folded = ?2 WHERE seq = ?1",
+	[END_BULK] = "DELETE FROM bulk WHERE seq = ?1",
 	[PUT_REDIRECT] = "INSERT OR REPLACE INTO redirect (interface, direction, protocol, "
 			 "port_first, port_last, target, mode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 	[REMOVE_REDIRECT] = "DELETE FROM redirect WHERE interface = ?1 AND direction = ?2 AND "
@@ -55,8 +77,12 @@ static const char *const statement_sql[] = {
 	[ROLLBACK] = "ROLLBACK",
 };
 _Static_assert(ARRAY_SIZE(statement_sql) == STATEMENTS, "the text of each statement");
+_Static_assert(BULK_CLEAR == 2, "the number in FORGET_CLEAR and ADD_CLEAR");
+_Static_assert(STORE_BLOCK == 0 && STORE_ALLOW == 1 && STORE_TABLES == 2,
+	       "the numbers in MARK_REMOVED_IN");
 
-static const char schema[] =
+/* Version 1. An earlier fwd may have died between noting the version and making the tables. */
+static const char schema_1[] =
 	"CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS block (prefix BLOB PRIMARY KEY, created_s INTEGER NOT NULL,"
 	" expires_boot_ns INTEGER NOT NULL, expires_s INTEGER NOT NULL, comment TEXT)"
@@ -69,15 +95,18 @@ static const char schema[] =
 	" target TEXT NOT NULL, mode INTEGER NOT NULL,"
 	" PRIMARY KEY (interface, direction, protocol, port_first, port_last)) WITHOUT ROWID;";
 
-struct store {
-	int lock_fd;
-	sqlite3 *db;
-	sqlite3_stmt *statements[STATEMENTS];
-	char path[256];
-	bool same_boot; /* the database was last opened since this boot */
-};
+/* Version 2 adds bulk changes. */
+static const char schema_2[] =
+	"ALTER TABLE block ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE allow ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
+	"CREATE INDEX block_removed ON block (seq) WHERE expires_boot_ns = 1;"
+	"CREATE INDEX allow_removed ON allow (seq) WHERE expires_boot_ns = 1;"
+	"CREATE TABLE bulk (seq INTEGER PRIMARY KEY AUTOINCREMENT, tbl INTEGER NOT NULL,"
+	" kind INTEGER NOT NULL, created_s INTEGER NOT NULL, expires_boot_ns INTEGER NOT NULL,"
+	" expires_s INTEGER NOT NULL, comment TEXT, file INTEGER NOT NULL, n INTEGER NOT NULL,"
+	" checksum INTEGER NOT NULL, folded INTEGER NOT NULL);";
 
-static int damaged(const struct store *store, const char *why, struct error *err)
+int store_damaged(const struct store *store, const char *why, struct error *err)
 {
 	return error_set(err, -EUCLEAN,
 			 "the rules in %s are damaged (%s): move the file away to start without "
@@ -85,43 +114,43 @@ static int damaged(const struct store *store, const char *why, struct error *err
 			 store->path, why);
 }
 
-static int db_error(struct store *store, const char *what, struct error *err)
+int store_db_error(struct store *store, const char *what, struct error *err)
 {
 	int code = sqlite3_errcode(store->db) & 0xff;
 
 	if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
-		return damaged(store, sqlite3_errmsg(store->db), err);
+		return store_damaged(store, sqlite3_errmsg(store->db), err);
 	/* -EIO, not -ENOSPC: a full disk is no full set. */
 	return error_set(err, -EIO, "cannot %s %s: %s", what, store->path,
 			 sqlite3_errmsg(store->db));
 }
 
-static int execute(struct store *store, const char *sql, const char *what, struct error *err)
+int store_execute(struct store *store, const char *sql, const char *what, struct error *err)
 {
 	if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK)
-		return db_error(store, what, err);
+		return store_db_error(store, what, err);
 	return 0;
 }
 
-static int run(struct store *store, enum statement which, const char *what, struct error *err)
+int store_run(struct store *store, enum statement which, struct error *err)
 {
 	sqlite3_stmt *statement = store->statements[which];
-	int r = sqlite3_step(statement) == SQLITE_DONE ? 0 : db_error(store, what, err);
+	int r = sqlite3_step(statement) == SQLITE_DONE ? 0 : store_db_error(store, "write", err);
 
 	sqlite3_reset(statement);
 	return r;
 }
 
-static int query_int(struct store *store, const char *sql, int *ret, struct error *err)
+int store_query(struct store *store, const char *sql, s64 *ret, struct error *err)
 {
 	sqlite3_stmt *statement = NULL;
 	int r = 0;
 
 	if (sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL) != SQLITE_OK ||
 	    sqlite3_step(statement) != SQLITE_ROW)
-		r = db_error(store, "read", err);
+		r = store_db_error(store, "read", err);
 	else
-		*ret = sqlite3_column_int(statement, 0);
+		*ret = sqlite3_column_int64(statement, 0);
 	sqlite3_finalize(statement);
 	return r;
 }
@@ -145,7 +174,7 @@ static int compare_boot(struct store *store, struct error *err)
 	read_boot_id(id);
 	if (sqlite3_prepare_v2(store->db, "SELECT value FROM meta WHERE key = 'boot_id'", -1,
 			       &statement, NULL) != SQLITE_OK)
-		return db_error(store, "read", err);
+		return store_db_error(store, "read", err);
 	if (sqlite3_step(statement) == SQLITE_ROW)
 		store->same_boot =
 			*id && !strcmp(id, (const char *)sqlite3_column_text(statement, 0));
@@ -156,10 +185,10 @@ static int compare_boot(struct store *store, struct error *err)
 	/* CLOCK_BOOTTIME has begun again: carry the ends over by the wall clock. */
 	if (sqlite3_prepare_v2(store->db, "INSERT OR REPLACE INTO meta VALUES ('boot_id', ?1)", -1,
 			       &statement, NULL) != SQLITE_OK)
-		return db_error(store, "read", err);
+		return store_db_error(store, "read", err);
 	sqlite3_bind_text(statement, 1, id, -1, SQLITE_TRANSIENT);
 	if (sqlite3_step(statement) != SQLITE_DONE)
-		r = db_error(store, "write", err);
+		r = store_db_error(store, "write", err);
 	sqlite3_finalize(statement);
 	return r;
 }
@@ -174,88 +203,114 @@ static int carry_over(struct store *store, const char *table, struct error *err)
 		 "UPDATE %s SET expires_boot_ns = max(1, min(expires_s - %lld, "
 		 "max(expires_s - created_s, 1)) * 1000000000 + %lld) WHERE expires_boot_ns <> 0",
 		 table, (long long)wall_s(), (long long)boot_ns());
-	return execute(store, sql, "write", err);
+	return store_execute(store, sql, "write", err);
 }
 
 /* One transaction, so that a crash in it leaves the ends to be carried over again. */
 static int settle_boot(struct store *store, struct error *err)
 {
+	static const char *const tables[] = {"block", "allow", "bulk"};
 	int r = store_begin(store, err);
 
 	if (r < 0)
 		return r;
 	r = compare_boot(store, err);
-	if (!r && !store->same_boot)
-		r = carry_over(store, "block", err);
-	if (!r && !store->same_boot)
-		r = carry_over(store, "allow", err);
+	for (size_t i = 0; !r && !store->same_boot && i < ARRAY_SIZE(tables); i++)
+		r = carry_over(store, tables[i], err);
 	if (!r)
 		return store_commit(store, err);
 	store_rollback(store);
 	return r;
 }
 
-/* Rules that have ended are not loaded; that a full disk keeps them does no harm. */
+/*
+ * Rules that have ended are not loaded; that a full disk keeps them does no harm. Those that a
+ * pending bulk change must not bring back stay, too (S3).
+ */
 static void forget_ended(struct store *store, const char *table)
 {
-	char sql[128];
+	char sql[192];
 
-	snprintf(sql, sizeof(sql), "DELETE FROM %s WHERE expires_boot_ns BETWEEN 1 AND %lld", table,
-		 (long long)boot_ns());
-	execute(store, sql, "write", NULL);
+	snprintf(sql, sizeof(sql),
+		 "DELETE FROM %s WHERE expires_boot_ns BETWEEN 1 AND %lld "
+		 "AND NOT EXISTS (SELECT 1 FROM bulk)",
+		 table, (long long)boot_ns());
+	store_execute(store, sql, "write", NULL);
 }
 
-static int check_version(struct store *store, struct error *err)
+static int check_version(struct store *store, s64 *ret_version, struct error *err)
 {
-	int id = 0, version = 0, r;
-	char sql[128];
+	s64 id = 0, version = 0;
+	int r = store_query(store, "PRAGMA application_id", &id, err);
 
-	r = query_int(store, "PRAGMA application_id", &id, err);
 	if (!r)
-		r = query_int(store, "PRAGMA user_version", &version, err);
+		r = store_query(store, "PRAGMA user_version", &version, err);
 	if (r < 0)
 		return r;
 	if ((id && id != APPLICATION_ID) || version > SCHEMA_VERSION)
-		return error_set(err, -EINVAL,
-				 "%s was written by %s: its application id is %#x, its version %d",
-				 store->path,
-				 id == APPLICATION_ID ? "a newer fwd" : "another program",
-				 (unsigned)id, version);
-	if (id == APPLICATION_ID && version == SCHEMA_VERSION)
+		return error_set(
+			err, -EINVAL,
+			"%s was written by %s: its application id is %#llx, its version %lld",
+			store->path, id == APPLICATION_ID ? "a newer fwd" : "another program",
+			(unsigned long long)id, (long long)version);
+	*ret_version = id == APPLICATION_ID ? version : 0;
+	return 0;
+}
+
+/* In one transaction: from nothing, or from version 1. */
+static int upgrade_schema(struct store *store, s64 version, struct error *err)
+{
+	char sql[sizeof(schema_1) + sizeof(schema_2) + 128];
+
+	if (version == SCHEMA_VERSION)
 		return 0; /* writing it again would need room on the disk */
-	snprintf(sql, sizeof(sql), "PRAGMA application_id = %d; PRAGMA user_version = %d",
-		 APPLICATION_ID, SCHEMA_VERSION);
-	return execute(store, sql, "write", err);
+	snprintf(sql, sizeof(sql),
+		 "BEGIN IMMEDIATE; PRAGMA application_id = %d; PRAGMA user_version = %d; %s %s "
+		 "COMMIT",
+		 APPLICATION_ID, SCHEMA_VERSION, schema_1, schema_2);
+	return store_execute(store, sql, "set up", err);
+}
+
+static int prepare_statements(struct store *store, struct error *err)
+{
+	for (size_t i = 0; i < STATEMENTS; i++)
+		if (sqlite3_prepare_v3(store->db, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+				       &store->statements[i], NULL) != SQLITE_OK)
+			return store_db_error(store, "set up", err);
+	return 0;
 }
 
 static int open_database(struct store *store, struct error *err)
 {
+	s64 version = 0;
 	int r;
 
 	if (sqlite3_open_v2(store->path, &store->db,
 			    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
 				    SQLITE_OPEN_PRIVATECACHE,
 			    NULL) != SQLITE_OK)
-		return db_error(store, "open", err);
+		return store_db_error(store, "open", err);
 	sqlite3_busy_timeout(store->db, 2000);
 	/* First, so that what is not ours is not written to. */
-	r = check_version(store, err);
+	r = check_version(store, &version, err);
 	/* WAL with FULL: one fsync a commit, and readers such as backups do not get in the way. */
 	if (!r)
-		r = execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL", "open",
-			    err);
+		r = store_execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
+				  "open", err);
 	if (!r)
-		r = execute(store, schema, "set up", err);
-	for (size_t i = 0; !r && i < STATEMENTS; i++)
-		if (sqlite3_prepare_v3(store->db, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
-				       &store->statements[i], NULL) != SQLITE_OK)
-			r = db_error(store, "set up", err);
+		r = upgrade_schema(store, version, err);
+	if (!r)
+		r = prepare_statements(store, err);
 	if (!r)
 		r = settle_boot(store, err);
+	if (!r)
+		r = pending_bulks_check(store, err);
 	if (r < 0)
 		return r;
 	forget_ended(store, "block");
 	forget_ended(store, "allow");
+	feeds_sweep(store->dir);
+	store->checkpointer = checkpointer_start(store);
 	return 0;
 }
 
@@ -293,8 +348,9 @@ int store_open(const char *dir, struct store **ret, struct error *err)
 	r = lock_directory(dir, &store->lock_fd, err);
 	if (r < 0)
 		return r;
-	if ((size_t)snprintf(store->path, sizeof(store->path), "%s/rules.db", dir) >=
-	    sizeof(store->path))
+	if ((size_t)snprintf(store->dir, sizeof(store->dir), "%s", dir) >= sizeof(store->dir) ||
+	    (size_t)snprintf(store->path, sizeof(store->path), "%s/rules.db", dir) >=
+		    sizeof(store->path))
 		return error_set(err, -ENAMETOOLONG, "state_dir \"%s\" is too long", dir);
 	r = open_database(store, err);
 	if (r < 0)
@@ -307,6 +363,7 @@ void store_close(struct store *store)
 {
 	if (!store)
 		return;
+	checkpointer_stop(store->checkpointer);
 	for (size_t i = 0; i < STATEMENTS; i++)
 		sqlite3_finalize(store->statements[i]);
 	sqlite3_close(store->db);
@@ -315,14 +372,14 @@ void store_close(struct store *store)
 	free(store);
 }
 
-static void pack_key(const struct prefix *prefix, u8 key[static KEY_SIZE])
+void key_pack(const struct prefix *prefix, u8 key[static KEY_SIZE])
 {
 	key[0] = prefix->family;
 	memcpy(key + 1, prefix->addr, sizeof(prefix->addr));
 	key[KEY_SIZE - 1] = prefix->len;
 }
 
-static bool unpack_key(const u8 *key, int size, struct prefix *ret)
+bool key_unpack(const u8 *key, int size, struct prefix *ret)
 {
 	struct prefix prefix = {0}, masked;
 
@@ -338,161 +395,83 @@ static bool unpack_key(const u8 *key, int size, struct prefix *ret)
 	return prefix_equal(&masked, &prefix);
 }
 
-static int load_row(struct store *store, sqlite3_stmt *row, struct ruleset *set, struct error *err)
-{
-	const char *text = (const char *)sqlite3_column_text(row, 4);
-	_cleanup_(comment_unrefp) struct comment *comment = NULL;
-	struct rule rule = {
-		.created_s = sqlite3_column_int64(row, 1),
-		.expires_ns = (u64)sqlite3_column_int64(row, 2),
-	};
-
-	if (!unpack_key(sqlite3_column_blob(row, 0), sqlite3_column_bytes(row, 0), &rule.prefix))
-		return damaged(store, "a row that is no prefix", err);
-	if (rule.expires_ns && rule.expires_ns <= boot_ns())
-		return 0;
-	if (text) {
-		rule.comment = comment = comment_new(text);
-		if (!comment)
-			return error_no_memory(err);
-	}
-	return ruleset_put(set, &rule) < 0 ? error_no_memory(err) : 0;
-}
-
-int store_load(struct store *store, enum store_table table, struct ruleset **ret, struct error *err)
-{
-	static const char *const sql[] = {
-		[STORE_BLOCK] = "SELECT prefix, created_s, expires_boot_ns, expires_s, comment "
-				"FROM block ORDER BY prefix",
-		[STORE_ALLOW] = "SELECT prefix, created_s, expires_boot_ns, expires_s, comment "
-				"FROM allow ORDER BY prefix",
-	};
-	_cleanup_(ruleset_freep) struct ruleset *set = ruleset_new();
-	sqlite3_stmt *rows = NULL;
-	int r = 0, step;
-
-	if (!set)
-		return error_no_memory(err);
-	if (sqlite3_prepare_v2(store->db, sql[table], -1, &rows, NULL) != SQLITE_OK)
-		return db_error(store, "read", err);
-	while ((step = sqlite3_step(rows)) == SQLITE_ROW && !r)
-		r = load_row(store, rows, set, err);
-	if (!r && step != SQLITE_DONE)
-		r = db_error(store, "read", err);
-	sqlite3_finalize(rows);
-	if (r < 0)
-		return r;
-	*ret = take_pointer(&set);
-	return 0;
-}
-
-static bool unpack_redirect(sqlite3_stmt *row, struct redirect *ret)
-{
-	const char *interface = (const char *)sqlite3_column_text(row, 0);
-	const char *target = (const char *)sqlite3_column_text(row, 5);
-	int direction = sqlite3_column_int(row, 1), protocol = sqlite3_column_int(row, 2);
-	int first = sqlite3_column_int(row, 3), last = sqlite3_column_int(row, 4);
-	int mode = sqlite3_column_int(row, 6);
-	struct redirect redirect = {
-		.direction = (u8)direction,
-		.protocol = (u8)protocol,
-		.port_first = (u16)first,
-		.port_last = (u16)last,
-		.mode = (u8)mode,
-	};
-
-	if (!interface || (*interface && interface_name_check(interface, NULL) < 0) || !target ||
-	    interface_name_check(target, NULL) < 0 || direction < 0 ||
-	    direction >= DIRECTION_COUNT || mode < 0 || mode >= REDIRECT_MODE_COUNT ||
-	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || first < 1 || last < first ||
-	    last > UINT16_MAX)
-		return false;
-	snprintf(redirect.interface, sizeof(redirect.interface), "%s", interface);
-	snprintf(redirect.target, sizeof(redirect.target), "%s", target);
-	*ret = redirect;
-	return true;
-}
-
-int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret_n,
-			 struct error *err)
-{
-	_cleanup_free_ struct redirect *redirects = NULL;
-	sqlite3_stmt *rows = NULL;
-	int count = 0, step, r;
-	size_t n = 0;
-
-	r = query_int(store, "SELECT count(*) FROM redirect", &count, err);
-	if (r < 0)
-		return r;
-	redirects = calloc((size_t)count + 1, sizeof(*redirects));
-	if (!redirects)
-		return error_no_memory(err);
-	if (sqlite3_prepare_v2(store->db,
-			       "SELECT interface, direction, protocol, port_first, port_last, "
-			       "target, mode FROM redirect",
-			       -1, &rows, NULL) != SQLITE_OK)
-		return db_error(store, "read", err);
-	while ((step = sqlite3_step(rows)) == SQLITE_ROW && n < (size_t)count && !r)
-		r = unpack_redirect(rows, &redirects[n++])
-			    ? 0
-			    : damaged(store, "a row that is no redirect", err);
-	if (!r && step != SQLITE_DONE)
-		r = db_error(store, "read", err);
-	sqlite3_finalize(rows);
-	if (r < 0)
-		return r;
-	*ret = take_pointer(&redirects);
-	*ret_n = n;
-	return 0;
-}
-
 int store_begin(struct store *store, struct error *err)
 {
-	return run(store, BEGIN, "write", err);
+	int r = 0;
+
+	if (store->relaxed)
+		r = store_execute(store, "PRAGMA synchronous = FULL", "write", err);
+	if (r < 0)
+		return r;
+	store->relaxed = false;
+	return store_run(store, BEGIN, err);
+}
+
+int store_begin_relaxed(struct store *store, struct error *err)
+{
+	int r = 0;
+
+	if (!store->relaxed)
+		r = store_execute(store, "PRAGMA synchronous = NORMAL", "write", err);
+	if (r < 0)
+		return r;
+	store->relaxed = true;
+	return store_run(store, BEGIN, err);
 }
 
 int store_commit(struct store *store, struct error *err)
 {
-	return run(store, COMMIT, "write", err);
+	return store_run(store, COMMIT, err);
 }
 
 void store_rollback(struct store *store)
 {
 	/* Some failures have rolled back already; then there is nothing to do. */
 	if (!sqlite3_get_autocommit(store->db))
-		run(store, ROLLBACK, "roll back", NULL);
+		store_run(store, ROLLBACK, NULL);
 }
 
 int store_put(struct store *store, enum store_table table, const struct rule *rule,
 	      struct error *err)
 {
-	enum statement which = table == STORE_BLOCK ? PUT_BLOCK : PUT_ALLOW;
-	sqlite3_stmt *statement = store->statements[which];
+	sqlite3_stmt *statement = store->statements[PUT_BLOCK + table];
 	u8 key[KEY_SIZE];
 
-	pack_key(&rule->prefix, key);
+	key_pack(&rule->prefix, key);
 	sqlite3_bind_blob(statement, 1, key, sizeof(key), SQLITE_STATIC);
 	sqlite3_bind_int64(statement, 2, rule->created_s);
 	sqlite3_bind_int64(statement, 3, (s64)rule->expires_ns);
 	sqlite3_bind_int64(statement, 4, rule->expires_ns ? boot_to_wall_s(rule->expires_ns) : 0);
 	sqlite3_bind_text(statement, 5, comment_text(rule->comment), -1, SQLITE_STATIC);
-	return run(store, which, "write", err);
+	return store_run(store, PUT_BLOCK + table, err);
 }
 
 int store_remove(struct store *store, enum store_table table, const struct prefix *prefix,
 		 struct error *err)
 {
-	enum statement which = table == STORE_BLOCK ? REMOVE_BLOCK : REMOVE_ALLOW;
+	static const enum statement steps[] = {REMOVE_BLOCK, MARK_REMOVED_BLOCK};
 	u8 key[KEY_SIZE];
+	int r = 0;
 
-	pack_key(prefix, key);
-	sqlite3_bind_blob(store->statements[which], 1, key, sizeof(key), SQLITE_STATIC);
-	return run(store, which, "write", err);
+	key_pack(prefix, key);
+	for (size_t i = 0; !r && i < ARRAY_SIZE(steps); i++) {
+		sqlite3_bind_blob(store->statements[steps[i] + table], 1, key, sizeof(key),
+				  SQLITE_STATIC);
+		r = store_run(store, steps[i] + table, err);
+	}
+	return r;
 }
 
 int store_clear(struct store *store, enum store_table table, struct error *err)
 {
-	return run(store, table == STORE_BLOCK ? CLEAR_BLOCK : CLEAR_ALLOW, "write", err);
+	static const enum statement steps[] = {VOID_BULKS, FORGET_CLEAR, ADD_CLEAR};
+	int r = 0;
+
+	for (size_t i = 0; !r && i < ARRAY_SIZE(steps); i++) {
+		sqlite3_bind_int(store->statements[steps[i]], 1, (int)table);
+		r = store_run(store, steps[i], err);
+	}
+	return r;
 }
 
 /* The five columns of the key. */
@@ -512,11 +491,11 @@ int store_put_redirect(struct store *store, const struct redirect *redirect, str
 	bind_match(statement, redirect);
 	sqlite3_bind_text(statement, 6, redirect->target, -1, SQLITE_STATIC);
 	sqlite3_bind_int(statement, 7, redirect->mode);
-	return run(store, PUT_REDIRECT, "write", err);
+	return store_run(store, PUT_REDIRECT, err);
 }
 
 int store_remove_redirect(struct store *store, const struct redirect *redirect, struct error *err)
 {
 	bind_match(store->statements[REMOVE_REDIRECT], redirect);
-	return run(store, REMOVE_REDIRECT, "write", err);
+	return store_run(store, REMOVE_REDIRECT, err);
 }

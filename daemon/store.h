@@ -5,11 +5,18 @@
  * Changes are made between store_begin() and store_commit(). Once a commit has returned 0 they
  * survive the death of the daemon and, by fsync(2), a loss of power.
  *
+ * A change of many rules would take SQLite a second a million. So its prefixes go into a file of
+ * their own, which a worker writes; a row that names the file makes it durable. Afterwards it is
+ * folded into rows, little by little, while nothing else is to do. store_load() knows of both.
+ *
+ * The lists of feeds that were replaced at run time are text files, one a feed.
+ *
  * The end of a rule is kept on both clocks: CLOCK_BOOTTIME counts as long as the machine has not
  * been booted since, CLOCK_REALTIME after that.
  */
 #pragma once
 
+#include "address_list.h"
 #include "cleanup.h"
 #include "error.h"
 #include "redirect.h"
@@ -26,7 +33,8 @@ enum store_table {
 
 /*
  * Opens `dir`/rules.db, made where it is not there, and locks `dir` against a second daemon
- * (-EBUSY). -EUCLEAN: the database is damaged; it is left as it is.
+ * (-EBUSY). -EUCLEAN: the database, or a file of a bulk change, is damaged; they are left as they
+ * are.
  */
 int store_open(const char *dir, struct store **ret, struct error *err);
 void store_close(struct store *store);
@@ -46,7 +54,92 @@ int store_put(struct store *store, enum store_table table, const struct rule *ru
 	      struct error *err);
 int store_remove(struct store *store, enum store_table table, const struct prefix *prefix,
 		 struct error *err);
+/*
+ * Costs the same whatever the table holds: it is a bulk change, too. Those that were committed
+ * before it have no effect any more.
+ */
 int store_clear(struct store *store, enum store_table table, struct error *err);
 
 int store_put_redirect(struct store *store, const struct redirect *redirect, struct error *err);
 int store_remove_redirect(struct store *store, const struct redirect *redirect, struct error *err);
+
+/* ---- bulk changes ---- */
+
+/*
+ * To put rules that differ in their prefix only, or to remove some. A rule that is there keeps its
+ * created_s.
+ */
+struct store_bulk_change {
+	enum store_table table;
+	bool removes; /* then the others have no meaning */
+	s64 created_s;
+	u64 expires_ns;
+	const char *comment; /* copied */
+};
+
+/* The most that wait to be folded; store_bulk_commit() folds the oldest where there are as many. */
+#define STORE_BULKS_MAX 64
+
+struct store_bulk;
+
+/* Does not use the disk but for making a directory, once. */
+int store_bulk_new(struct store *store, const struct store_bulk_change *change,
+		   struct store_bulk **ret, struct error *err);
+
+/*
+ * Writes the prefixes, in order, each once, and waits for the disk. For any thread, beside all
+ * other functions.
+ */
+int store_bulk_write(struct store_bulk *bulk, const struct prefix *prefixes, size_t n,
+		     struct error *err);
+
+/* Once a bulk. One transaction of its own: durable, and in order with all other changes, once it
+ * returned 0. */
+int store_bulk_commit(struct store *store, struct store_bulk *bulk, struct error *err);
+
+/* The end of a bulk; one that was not committed leaves no trace. For any thread. */
+void store_bulk_drop(struct store_bulk *bulk);
+DEFINE_CLEANUP(struct store_bulk *, store_bulk_drop);
+
+/*
+ * Folds some 1,000 rules, a few milliseconds' work; does not wait for the disk but at the end of
+ * each bulk change. While the database is being brought up to date by a thread of its own, it does
+ * nothing: it is for a timer, not for a loop. Not within store_begin() and store_commit(). After an
+ * error nothing is lost: it may be called again.
+ */
+int store_fold(struct store *store, bool *ret_more, struct error *err);
+
+/* ---- feeds ---- */
+
+/*
+ * These take the state directory instead of the store: no database is involved. The directory has
+ * to be locked by a store that is open. A crash leaves the old or the new list of each feed, whole.
+ */
+
+/* A new list, or the removal of one, that was not committed. */
+struct store_feed;
+
+/* Writes a temporary file and waits for the disk. For any thread. */
+int store_feed_write(const char *dir, const char *name, const struct prefix *prefixes, size_t n,
+		     struct store_feed **ret, struct error *err);
+
+/* To remove what may be there. */
+int store_feed_remove(const char *dir, const char *name, struct store_feed **ret,
+		      struct error *err);
+
+/*
+ * Makes all of them durable, waiting for the disk once. All are of one directory. After an error
+ * some may have been replaced, those in front first.
+ */
+int store_feed_commit(struct store_feed *const *feeds, size_t n, struct error *err);
+
+/* The end of it; one that was not committed leaves no trace. For any thread. */
+void store_feed_drop(struct store_feed *feed);
+DEFINE_CLEANUP(struct store_feed *, store_feed_drop);
+
+/*
+ * -ENOENT: the feed was not replaced. `ret_replaced_s`: when, of CLOCK_REALTIME. The caller frees
+ * ret->prefixes.
+ */
+int store_feed_load(const char *dir, const char *name, struct address_list *ret,
+		    s64 *ret_replaced_s, struct error *err);

@@ -1,116 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The database of runtime rules: what it keeps, and what it refuses to open. */
-#include "store.h"
-
-#include "clock.h"
-#include "temporary.h"
+#include "store_parts.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define HOUR_NS (3600 * NS_PER_S)
-
 TestSuite(store, .init = temporary_make, .fini = temporary_remove);
-
-/* ---- the parts of a test ---- */
-
-static struct store *open_store(void)
-{
-	struct store *store = NULL;
-	struct error err = {""};
-
-	cr_assert_eq(store_open(temporary, &store, &err), 0, "%s", err.text);
-	return store;
-}
-
-static struct prefix prefix_of(const char *text)
-{
-	struct prefix prefix;
-
-	cr_assert_eq(prefix_parse(text, strlen(text), &prefix, NULL), 0);
-	return prefix;
-}
-
-static void put(struct store *store, enum store_table table, const char *prefix, u64 expires_ns,
-		const char *comment)
-{
-	_cleanup_(comment_unrefp) struct comment *text = comment ? comment_new(comment) : NULL;
-	const struct rule rule = {
-		.prefix = prefix_of(prefix),
-		.created_s = 1764000000,
-		.expires_ns = expires_ns,
-		.comment = text,
-	};
-	struct error err;
-
-	cr_assert_eq(store_put(store, table, &rule, &err), 0, "%s", err.text);
-}
-
-static void begin(struct store *store)
-{
-	struct error err;
-
-	cr_assert_eq(store_begin(store, &err), 0, "%s", err.text);
-}
-
-static void commit(struct store *store)
-{
-	struct error err;
-
-	cr_assert_eq(store_commit(store, &err), 0, "%s", err.text);
-}
-
-static struct ruleset *load(struct store *store, enum store_table table)
-{
-	struct ruleset *set = NULL;
-	struct error err;
-
-	cr_assert_eq(store_load(store, table, &set, &err), 0, "%s", err.text);
-	return set;
-}
-
-static const struct rule *find(const struct ruleset *set, const char *text)
-{
-	struct prefix prefix = prefix_of(text);
-
-	return ruleset_find(set, &prefix);
-}
-
-static void expect_size(struct store *store, enum store_table table, size_t n)
-{
-	_cleanup_(ruleset_freep) struct ruleset *set = load(store, table);
-
-	cr_expect_eq(ruleset_size(set), n, "%zu rules", ruleset_size(set));
-}
-
-/* Behind the store's back. */
-static void run_sql(const char *sql)
-{
-	char *why = NULL;
-	sqlite3 *db;
-
-	cr_assert_eq(sqlite3_open(temporary_path("rules.db"), &db), SQLITE_OK);
-	sqlite3_exec(db, sql, NULL, NULL, &why);
-	cr_assert_null(why, "%s: %s", sql, why);
-	sqlite3_close(db);
-}
-
-/* It is refused with this code and text, and the file is left as it was. */
-static void expect_refusal(int code, const char *why)
-{
-	struct store *store = NULL;
-	struct error err = {""};
-
-	cr_expect_eq(store_open(temporary, &store, &err), code, "%s", err.text);
-	cr_expect(strstr(err.text, why), "\"%s\" does not say \"%s\"", err.text, why);
-	cr_expect_null(store);
-	store_close(store);
-}
 
 /* ---- what it keeps ---- */
 
@@ -444,8 +343,7 @@ Test(store, reports_rows_that_are_no_prefixes)
 		char sql[256];
 
 		snprintf(sql, sizeof(sql),
-			 "DELETE FROM block; INSERT INTO block VALUES (%s, 0, 0, "
-			 "0, NULL)",
+			 "DELETE FROM block; INSERT INTO block VALUES (%s, 0, 0, 0, NULL, 0)",
 			 keys[i]);
 		run_sql(sql);
 		cr_expect_eq(store_load(store, STORE_BLOCK, &set, &err), -EUCLEAN, "%s", keys[i]);
@@ -498,9 +396,9 @@ Test(store, refuses_another_programs_database_and_leaves_it_as_it_is)
 Test(store, refuses_a_newer_version)
 {
 	store_close(open_store());
-	run_sql("PRAGMA user_version = 2");
+	run_sql("PRAGMA user_version = 3");
 	expect_refusal(-EINVAL, "was written by a newer fwd");
-	run_sql("PRAGMA user_version = 1");
+	run_sql("PRAGMA user_version = 2");
 	store_close(open_store());
 }
 

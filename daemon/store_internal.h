@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the store call of each other: store.c opens the database and changes single
+ * rows, store_load.c reads it, store_bulk.c makes and registers bulk changes, store_fold.c turns
+ * them into rows, store_feed.c keeps lists of feeds, store_checkpoint.c moves the write-ahead log
+ * into the database, store_file.c has what plain files need.
+ *
+ * Rows and bulk changes are put in order by `seq`. A bulk change gets the next number as it is
+ * registered; a row carries the number of the newest bulk change at the time it was written.
+ *
+ *   S1  A bulk change does not touch rows whose seq is its own or higher: they are newer.
+ *   S2  Bulk changes are folded in order of their seq.
+ *   S3  While a bulk change is pending, a single removal leaves a row that has ended (its
+ *       expires_boot_ns is 1), so that S1 holds for it, too. It goes with the last bulk change that
+ *       it outranks.
+ *   S4  What is folded, and how far (`folded`, of `n`), is one transaction.
+ *   S5  A file of a bulk change is on the disk, whole, before a row names it, and is removed after
+ *       the row is gone from the disk. Files that no row names are nobody's.
+ */
+#pragma once
+
+#include "store.h"
+
+#include <sqlite3.h>
+
+/* family, address, length: in this order, keys sort as prefix_compare() does. */
+#define KEY_SIZE 18
+
+/* Keys that are read or written at once; a multiple of four, for the checksum's words. */
+#define KEYS_AT_ONCE 1000
+
+#define STORE_PATH_MAX 256 /* of the database, and its NUL */
+#define FILE_PATH_MAX  (STORE_PATH_MAX + 64)
+
+/* Of two alike, one a table: BLOCK is the first, and `+ table` leads to the others. */
+enum statement {
+	PUT_BLOCK,
+	PUT_ALLOW,
+	REMOVE_BLOCK,
+	REMOVE_ALLOW,
+	MARK_REMOVED_BLOCK,
+	MARK_REMOVED_ALLOW,
+	FOLD_PUT_BLOCK,
+	FOLD_PUT_ALLOW,
+	FOLD_REMOVE_BLOCK,
+	FOLD_REMOVE_ALLOW,
+	FOLD_CLEAR_BLOCK,
+	FOLD_CLEAR_ALLOW,
+	FORGET_REMOVED_BLOCK,
+	FORGET_REMOVED_ALLOW,
+	VOID_BULKS,
+	FORGET_CLEAR,
+	ADD_BULK,
+	ADD_CLEAR,
+	MOVE_BULK,
+	END_BULK,
+	PUT_REDIRECT,
+	REMOVE_REDIRECT,
+	BEGIN,
+	COMMIT,
+	ROLLBACK,
+	STATEMENTS,
+};
+
+struct checkpointer;
+
+struct store {
+	int lock_fd;
+	sqlite3 *db;
+	sqlite3_stmt *statements[STATEMENTS];
+	struct checkpointer *checkpointer; /* NULL: the database does it itself */
+	char dir[STORE_PATH_MAX];
+	char path[STORE_PATH_MAX];
+	bool relaxed;	/* commits do not wait for the disk */
+	bool same_boot; /* the database was last opened since this boot */
+	u64 last_file;	/* the highest number that a bulk change's file has had */
+};
+
+int store_damaged(const struct store *store, const char *why, struct error *err);
+int store_db_error(struct store *store, const char *what, struct error *err);
+int store_execute(struct store *store, const char *sql, const char *what, struct error *err);
+int store_query(struct store *store, const char *sql, s64 *ret, struct error *err);
+/* Runs a statement that is bound and returns no rows. */
+int store_run(struct store *store, enum statement which, struct error *err);
+
+/* As store_begin(), and the commit does not wait for the disk: a loss of power may undo it. */
+int store_begin_relaxed(struct store *store, struct error *err);
+
+void key_pack(const struct prefix *prefix, u8 key[static KEY_SIZE]);
+bool key_unpack(const u8 *key, int size, struct prefix *ret);
+
+/* The numbers are the database's. */
+enum bulk_kind {
+	BULK_PUT,
+	BULK_REMOVE,
+	BULK_CLEAR, /* all rows that are older; has no file, and n is 0 */
+};
+
+/* A registered bulk change, as its row has it. */
+struct pending_bulk {
+	s64 seq;
+	u64 file;
+	enum store_table table;
+	enum bulk_kind kind;
+	s64 created_s, expires_s;
+	u64 expires_ns;
+	char *comment;
+	u64 n, folded;
+	u64 checksum;
+};
+
+/* All that are pending, by seq; those that store_clear() made void have nothing left to fold. */
+int pending_bulks_load(struct store *store, struct pending_bulk **ret, size_t *ret_n,
+		       struct error *err);
+void pending_bulks_free(struct pending_bulk *bulks, size_t n);
+
+void pending_bulk_path(const struct store *store, u64 file, char path[static FILE_PATH_MAX]);
+int pending_bulk_open(const struct store *store, const struct pending_bulk *bulk, int *ret_fd,
+		      struct error *err);
+/* `n` keys from the one with the number `from` on. */
+int pending_bulk_read(const struct store *store, const struct pending_bulk *bulk, int fd, u64 from,
+		      size_t n, u8 *keys, struct error *err);
+
+/* Checks the files of what is pending, and removes those that no row names. */
+int pending_bulks_check(struct store *store, struct error *err);
+
+/* Folds the oldest bulk change to its end. */
+int store_fold_oldest(struct store *store, struct error *err);
+
+/* A thread that checkpoints, so that nobody waits for it. `store` outlives it. NULL: none. */
+struct checkpointer *checkpointer_start(struct store *store);
+bool checkpointer_works(struct checkpointer *checkpointer);
+void checkpointer_stop(struct checkpointer *checkpointer);
+
+/* Removes what feeds that were not committed have left. */
+void feeds_sweep(const char *dir);
+
+/* -EIO where the disk is full: -ENOSPC says that a set is. */
+int file_error(struct error *err, const char *what, const char *path);
+int file_write(int fd, const void *bytes, size_t size);
+int directory_sync(const char *path, struct error *err);
+/* Makes `dir`/`name` where it is not there, for good. */
+int directory_make(const char *dir, const char *name, struct error *err);
+/* Removes the files in `dir`/`name` whose names `is_stale` says so of. */
+void directory_sweep(const char *dir, const char *name,
+		     bool (*is_stale)(const char *file, const void *data), const void *data);

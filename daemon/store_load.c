@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "clock.h"
+#include "store_internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+/* The columns of `block` and `allow` that merge_row() reads. */
+#define ROWS_OF(table)                                                                   \
+	"SELECT prefix, created_s, expires_boot_ns, expires_s, comment, seq FROM " table \
+	" ORDER BY prefix"
+
+/* A bulk change's keys, from what is folded already on. */
+struct bulk_keys {
+	const struct pending_bulk *bulk;
+	int fd;
+	u64 next;     /* of the file, to read */
+	size_t n, at; /* in `keys` */
+	u8 keys[KEYS_AT_ONCE * KEY_SIZE];
+};
+
+/* All that says something about a table, each in order of the prefixes. */
+struct merge {
+	struct store *store;
+	struct ruleset *set;
+	sqlite3_stmt *rows;
+	const u8 *row_key; /* of the row at hand; NULL: none is left */
+	s64 cleared_seq;   /* older rows are void */
+	struct bulk_keys *sources;
+	size_t n_sources;
+	u64 now_ns;
+	struct comment *comment; /* of the rule before */
+};
+
+/* What is known of one prefix. */
+struct outcome {
+	bool is_there;
+	s64 created_s, expires_s;
+	u64 expires_ns;
+	const char *comment;
+};
+
+static const u8 *source_key(const struct bulk_keys *source)
+{
+	return source->at < source->n ? source->keys + source->at * KEY_SIZE : NULL;
+}
+
+static int source_fill(const struct store *store, struct bulk_keys *source, struct error *err)
+{
+	u64 left = source->bulk->n - source->next;
+	size_t n = left < KEYS_AT_ONCE ? (size_t)left : KEYS_AT_ONCE;
+	int r = pending_bulk_read(store, source->bulk, source->fd, source->next, n, source->keys,
+				  err);
+
+	if (r < 0)
+		return r;
+	source->next += n;
+	source->n = n;
+	source->at = 0;
+	return 0;
+}
+
+static int step_row(struct merge *merge, struct error *err)
+{
+	int step = sqlite3_step(merge->rows);
+
+	merge->row_key = NULL;
+	if (step == SQLITE_DONE)
+		return 0;
+	if (step != SQLITE_ROW)
+		return store_db_error(merge->store, "read", err);
+	if (sqlite3_column_type(merge->rows, 0) != SQLITE_BLOB ||
+	    sqlite3_column_bytes(merge->rows, 0) != KEY_SIZE)
+		return store_damaged(merge->store, "a row that is no prefix", err);
+	merge->row_key = sqlite3_column_blob(merge->rows, 0);
+	return 0;
+}
+
+static const u8 *lower(const u8 *a, const u8 *b)
+{
+	return !a || (b && memcmp(b, a, KEY_SIZE) < 0) ? b : a;
+}
+
+static bool is_at(const u8 *key, const u8 at[static KEY_SIZE])
+{
+	return key && !memcmp(key, at, KEY_SIZE);
+}
+
+static struct outcome row_outcome(sqlite3_stmt *row)
+{
+	return (struct outcome){
+		.is_there = true,
+		.created_s = sqlite3_column_int64(row, 1),
+		.expires_ns = (u64)sqlite3_column_int64(row, 2),
+		.expires_s = sqlite3_column_int64(row, 3),
+		.comment = (const char *)sqlite3_column_text(row, 4),
+	};
+}
+
+/* As FOLD_PUT_INTO and FOLD_REMOVE do it. */
+static void apply_bulk(struct outcome *outcome, const struct pending_bulk *bulk)
+{
+	bool keeps_age =
+		outcome->is_there && (!outcome->expires_ns || outcome->expires_s > bulk->created_s);
+
+	*outcome = (struct outcome){
+		.is_there = bulk->kind == BULK_PUT,
+		.created_s = keeps_age ? outcome->created_s : bulk->created_s,
+		.expires_ns = bulk->expires_ns,
+		.expires_s = bulk->expires_s,
+		.comment = bulk->comment,
+	};
+}
+
+/* Many rules in a row have the same. */
+static struct comment *shared_comment(struct merge *merge, const char *text)
+{
+	if (!merge->comment || strcmp(merge->comment->text, text) != 0) {
+		comment_unref(merge->comment);
+		merge->comment = comment_new(text);
+	}
+	return merge->comment;
+}
+
+static int put_outcome(struct merge *merge, const u8 key[static KEY_SIZE],
+		       const struct outcome *outcome, struct error *err)
+{
+	struct rule rule = {.created_s = outcome->created_s, .expires_ns = outcome->expires_ns};
+
+	if (!key_unpack(key, KEY_SIZE, &rule.prefix))
+		return store_damaged(merge->store, "a row that is no prefix", err);
+	if (!outcome->is_there || (rule.expires_ns && rule.expires_ns <= merge->now_ns))
+		return 0;
+	if (outcome->comment) {
+		rule.comment = shared_comment(merge, outcome->comment);
+		if (!rule.comment)
+			return error_no_memory(err);
+	}
+	return ruleset_put(merge->set, &rule) < 0 ? error_no_memory(err) : 0;
+}
+
+/* The lowest prefix that is left: the row, and in order the bulk changes that are newer (S1, S2).
+ */
+static int merge_next(struct merge *merge, const u8 key[static KEY_SIZE], struct error *err)
+{
+	struct outcome outcome = {0};
+	bool has_row = is_at(merge->row_key, key);
+	s64 row_seq = 0;
+	int r;
+
+	if (has_row) {
+		row_seq = sqlite3_column_int64(merge->rows, 5);
+		if (row_seq >= merge->cleared_seq)
+			outcome = row_outcome(merge->rows);
+	}
+	for (size_t i = 0; i < merge->n_sources; i++) {
+		struct bulk_keys *source = &merge->sources[i];
+
+		if (!is_at(source_key(source), key))
+			continue;
+		if (!has_row || row_seq < source->bulk->seq)
+			apply_bulk(&outcome, source->bulk);
+		source->at++;
+	}
+	r = put_outcome(merge, key, &outcome, err);
+	return !r && has_row ? step_row(merge, err) : r;
+}
+
+static int merge_all(struct merge *merge, struct error *err)
+{
+	u8 key[KEY_SIZE];
+	int r = step_row(merge, err);
+
+	while (!r) {
+		const u8 *lowest = merge->row_key;
+
+		for (size_t i = 0; !r && i < merge->n_sources; i++) {
+			struct bulk_keys *source = &merge->sources[i];
+
+			if (source->at == source->n && source->next < source->bulk->n)
+				r = source_fill(merge->store, source, err);
+			lowest = lower(lowest, source_key(source));
+		}
+		if (r < 0 || !lowest)
+			break;
+		memcpy(key, lowest, KEY_SIZE);
+		r = merge_next(merge, key, err);
+	}
+	return r;
+}
+
+static int open_sources(struct merge *merge, enum store_table table,
+			const struct pending_bulk *bulks, size_t n, struct error *err)
+{
+	merge->sources = calloc(n + 1, sizeof(*merge->sources));
+	if (!merge->sources)
+		return error_no_memory(err);
+	for (size_t i = 0; i < n; i++) {
+		struct bulk_keys *source = &merge->sources[merge->n_sources];
+		int r;
+
+		if (bulks[i].table == table && bulks[i].kind == BULK_CLEAR)
+			merge->cleared_seq = bulks[i].seq;
+		if (bulks[i].table != table || bulks[i].folded == bulks[i].n)
+			continue;
+		r = pending_bulk_open(merge->store, &bulks[i], &source->fd, err);
+		if (r < 0)
+			return r;
+		source->bulk = &bulks[i];
+		source->next = bulks[i].folded;
+		merge->n_sources++;
+	}
+	return 0;
+}
+
+static void close_sources(struct merge *merge)
+{
+	for (size_t i = 0; i < merge->n_sources; i++)
+		close(merge->sources[i].fd);
+	free(merge->sources);
+}
+
+int store_load(struct store *store, enum store_table table, struct ruleset **ret, struct error *err)
+{
+	static const char *const sql[] = {
+		[STORE_BLOCK] = ROWS_OF("block"),
+		[STORE_ALLOW] = ROWS_OF("allow"),
+	};
+	_cleanup_(ruleset_freep) struct ruleset *set = ruleset_new();
+	struct merge merge = {.store = store, .set = set, .now_ns = boot_ns()};
+	struct pending_bulk *bulks = NULL;
+	size_t n = 0;
+	int r;
+
+	if (!set)
+		return error_no_memory(err);
+	r = pending_bulks_load(store, &bulks, &n, err);
+	if (!r)
+		r = open_sources(&merge, table, bulks, n, err);
+	if (!r && sqlite3_prepare_v2(store->db, sql[table], -1, &merge.rows, NULL) != SQLITE_OK)
+		r = store_db_error(store, "read", err);
+	if (!r)
+		r = merge_all(&merge, err);
+	sqlite3_finalize(merge.rows);
+	close_sources(&merge);
+	comment_unref(merge.comment);
+	pending_bulks_free(bulks, n);
+	if (!r)
+		*ret = take_pointer(&set);
+	return r;
+}
+
+static bool unpack_redirect(sqlite3_stmt *row, struct redirect *ret)
+{
+	const char *interface = (const char *)sqlite3_column_text(row, 0);
+	const char *target = (const char *)sqlite3_column_text(row, 5);
+	int direction = sqlite3_column_int(row, 1), protocol = sqlite3_column_int(row, 2);
+	int first = sqlite3_column_int(row, 3), last = sqlite3_column_int(row, 4);
+	int mode = sqlite3_column_int(row, 6);
+	struct redirect redirect = {
+		.direction = (u8)direction,
+		.protocol = (u8)protocol,
+		.port_first = (u16)first,
+		.port_last = (u16)last,
+		.mode = (u8)mode,
+	};
+
+	if (!interface || (*interface && interface_name_check(interface, NULL) < 0) || !target ||
+	    interface_name_check(target, NULL) < 0 || direction < 0 ||
+	    direction >= DIRECTION_COUNT || mode < 0 || mode >= REDIRECT_MODE_COUNT ||
+	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || first < 1 || last < first ||
+	    last > UINT16_MAX)
+		return false;
+	snprintf(redirect.interface, sizeof(redirect.interface), "%s", interface);
+	snprintf(redirect.target, sizeof(redirect.target), "%s", target);
+	*ret = redirect;
+	return true;
+}
+
+int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret_n,
+			 struct error *err)
+{
+	_cleanup_free_ struct redirect *redirects = NULL;
+	sqlite3_stmt *rows = NULL;
+	s64 count = 0;
+	int step, r;
+	size_t n = 0;
+
+	r = store_query(store, "SELECT count(*) FROM redirect", &count, err);
+	if (r < 0)
+		return r;
+	redirects = calloc((size_t)count + 1, sizeof(*redirects));
+	if (!redirects)
+		return error_no_memory(err);
+	if (sqlite3_prepare_v2(store->db,
+			       "SELECT interface, direction, protocol, port_first, port_last, "
+			       "target, mode FROM redirect",
+			       -1, &rows, NULL) != SQLITE_OK)
+		return store_db_error(store, "read", err);
+	while ((step = sqlite3_step(rows)) == SQLITE_ROW && n < (size_t)count && !r)
+		r = unpack_redirect(rows, &redirects[n++])
+			    ? 0
+			    : store_damaged(store, "a row that is no redirect", err);
+	if (!r && step != SQLITE_DONE)
+		r = store_db_error(store, "read", err);
+	sqlite3_finalize(rows);
+	if (r < 0)
+		return r;
+	*ret = take_pointer(&redirects);
+	*ret_n = n;
+	return 0;
+}
