@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the programs in the kernel and the daemon share: the layout of every pinned map. It stands
- * here once, with fixed widths and explicit padding. Any change to it that an older program or
- * daemon would misread raises FWD_ABI_VERSION; a daemon that finds pins of another version builds
- * new maps beside them and switches over.
+ * here once, with fixed widths and explicit padding; that of the tries and their entries in trie.h.
+ * Any change to them that an older program or daemon would misread raises FWD_ABI_VERSION; a daemon
+ * that finds pins of another version builds new maps beside them and switches over.
  *
- * Two views. Every rule can be seen in view 0, in view 1, or in both, and packets see the view that
- * fwd_control.view names. A change of many rules is staged in the other view and takes effect by
- * one store to fwd_control.view: over both families, the blacklist, the allowlist and the
- * redirects.
+ * Views. Packets see the policy by the view that fwd_control.view names: where each trie begins, in
+ * which bank of maps, the directions, and which port tables. A change of many rules is prepared
+ * aside, described in another view, and takes effect by one store to fwd_control.view: over both
+ * families, the blacklist, the allowlist and the redirects.
  *
- *   V1  At rest both views hold the same rules.
- *   V2  Only the daemon writes `view`, and only after all that the new view needs is in the maps.
- *   V3  A packet reads `view` once and uses that one to its verdict.
- *   V4  An entry or a redirect that packets may still hold is reused only after a grace period.
+ * Banks. The maps of the tries exist twice. Small changes are made in the bank in use; a large one,
+ * or one that needs more room, fills new maps in the other bank.
+ *
+ *   V1  Only the daemon writes `view`, and only after all that the new view needs is in the maps.
+ *   V2  A packet reads `view` once and uses that one to its verdict.
+ *   V3  A view that packets may hold stays as it is, but for one root, in one store, for a change
+ *       of one entry. It is written again only after a grace period.
+ *   V4  The maps of a bank that packets may hold are never replaced.
+ *   V5  An entry or a redirect that packets may hold is reused only after a grace period.
  *
  * Times are nanoseconds of CLOCK_BOOTTIME, which goes on over a suspend.
  */
@@ -22,9 +27,17 @@
 
 #include <linux/types.h>
 
-#define FWD_ABI_VERSION 1
+#include "trie.h"
 
-#define FWD_VIEWS 2
+#define FWD_ABI_VERSION 2
+
+/* A change waits for a grace period only if this many were made within one. */
+#define FWD_VIEWS 8
+
+#define FWD_BANKS 2
+
+/* Sets of port tables: one in use, one to be staged. */
+#define FWD_TABLE_SETS 2
 
 /* Interfaces that can have programs at once. Each has a slot, baked into its programs. */
 #define FWD_MAX_INTERFACES 256
@@ -32,14 +45,11 @@
 /* Redirects that packets can see, staged ones included; number 0 stands for none. */
 #define FWD_MAX_REDIRECTS 2048
 
-/* Names of the maps, which are the names of their pins. */
+/* Names of the maps, which are the names of their pins; those of a bank end in its number. */
 #define FWD_MAP_CONTROL		  "control"
-#define FWD_MAP_BLOCK4		  "block4"
-#define FWD_MAP_BLOCK6		  "block6"
-#define FWD_MAP_BLOCK_ENTRIES	  "block_entries"
-#define FWD_MAP_ALLOW4		  "allow4"
-#define FWD_MAP_ALLOW6		  "allow6"
-#define FWD_MAP_ALLOW_ENTRIES	  "allow_entries"
+#define FWD_MAP_LINES		  "lines_"
+#define FWD_MAP_ENTRIES4	  "entries4_"
+#define FWD_MAP_ENTRIES6	  "entries6_"
 #define FWD_MAP_REDIRECT_TABLES	  "redirect_tables"
 #define FWD_MAP_REDIRECTS	  "redirects"
 #define FWD_MAP_REDIRECT_COUNTERS "redirect_counts"
@@ -77,52 +87,33 @@ struct fwd_counters {
 #define FWD_BLOCK_IN  (1u << 0) /* drop packets from blocked sources */
 #define FWD_BLOCK_OUT (1u << 1) /* drop packets to blocked addresses */
 
+enum fwd_trie {
+	FWD_BLOCK4,
+	FWD_BLOCK6,
+	FWD_ALLOW4,
+	FWD_ALLOW6,
+	FWD_TRIES,
+};
+
+struct fwd_view {
+	__u8 bank;
+	__u8 tables; /* the set of port tables */
+	__u8 flags;
+	__u8 reserved;
+	__u32 root[FWD_TRIES]; /* cells, see trie.h */
+};
+
 /* Map "control", one element, written through mmap. Its first two fields stay for ever. */
 struct fwd_control {
 	__u32 abi_version;
 	__u32 complete; /* 1: the maps beside it hold a whole policy */
-	__u32 view;	/* 0 or 1 */
-	__u32 flags[FWD_VIEWS];
-	__u32 reserved;
+	__u32 view;	/* below FWD_VIEWS */
+	__u32 changing; /* 1: the daemon is at work behind the view; the programs do not look */
+	struct fwd_view views[FWD_VIEWS];
 };
 
-_Static_assert(sizeof(struct fwd_control) == 24, "layout of control");
-
-/*
- * Maps "block_entries" and "allow_entries", written through mmap: a prefix and all that belongs to
- * it. The tries "block4" to "allow6" lead from an address to an entry's index.
- *
- *   E1  An entry is in a trie only while `used` is 1.
- *   E2  `views` is set last when an entry is made and cleared first when it goes.
- *   E3  The prefix of an entry does not change while it is used.
- */
-struct fwd_entry {
-	__u8 addr[16]; /* network byte order; IPv4 in the first four, the rest zero */
-	__u8 family;   /* 4 or 6 */
-	__u8 len;
-	__u8 views; /* bit V: seen in view V */
-	__u8 used;
-	__u32 reserved;
-	__u64 expires_ns; /* matches before this time only; 0: for good */
-	__u64 packets;
-	__u64 bytes;
-	__u64 last_hit_ns; /* 0: never */
-	__u64 reserved2;
-};
-
-/* One cache line, so that a hit touches no second one to count. */
-_Static_assert(sizeof(struct fwd_entry) == 64, "an entry is a cache line");
-
-/* Keys of the tries; struct bpf_lpm_trie_key with a fixed size. */
-struct fwd_key4 {
-	__u32 prefixlen;
-	__u8 addr[4];
-};
-
-struct fwd_key6 {
-	__u32 prefixlen;
-	__u8 addr[16];
-};
+_Static_assert(sizeof(struct fwd_view) == 20, "layout of a view");
+_Static_assert(sizeof(struct fwd_control) == 176, "layout of control");
 
 enum fwd_redirect_mode {
 	FWD_MODE_L2,
@@ -190,12 +181,12 @@ struct fwd_port_line {
 };
 
 /* Position in "redirect_tables"; `hook` is FWD_HOOK_TC_IN or FWD_HOOK_TC_OUT. */
-#define FWD_TABLE_INDEX(view, slot, hook) \
-	(((view)*FWD_MAX_INTERFACES + (slot)) * 2 + ((hook)-FWD_HOOK_TC_IN))
-#define FWD_TABLES (FWD_VIEWS * FWD_MAX_INTERFACES * 2)
+#define FWD_TABLE_INDEX(set, slot, hook) \
+	(((set)*FWD_MAX_INTERFACES + (slot)) * 2 + ((hook)-FWD_HOOK_TC_IN))
+#define FWD_TABLES (FWD_TABLE_SETS * FWD_MAX_INTERFACES * 2)
 
 /* Position of a port's line in a table. */
 #define FWD_LINE_INDEX(protocol, port) ((protocol)*FWD_PORT_LINES + (port) / FWD_PORT_LINE)
-#define FWD_TABLE_LINES		       (FWD_PROTOCOLS * FWD_PORT_LINES)
+#define FWD_PORT_TABLE_LINES	       (FWD_PROTOCOLS * FWD_PORT_LINES)
 
 #endif

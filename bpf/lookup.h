@@ -1,86 +1,136 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * The lookup: from an address to the verdict of the blacklist and the allowlist, in one view.
- *
- * The tries hold indices of entries. A trie gives the most specific entry, which may have expired,
- * or be in the other view only; then the next one that covers it counts, so the lookup goes on with
- * a shorter key until an entry counts or none is left.
- */
+/* From an address to the verdict of the blacklist and the allowlist, in one view. */
 #ifndef FWD_LOOKUP_H
 #define FWD_LOOKUP_H
 
 #include "maps.h"
 
-static __always_inline bool fwd_entry_counts(const struct fwd_entry *entry, __u32 view)
+#include <bpf/bpf_endian.h>
+
+static __always_inline void *fwd_element(void *map, __u32 index)
 {
-	if (!(entry->views >> view & 1))
-		return false;
-	return !entry->expires_ns || bpf_ktime_get_boot_ns() < entry->expires_ns;
+	return bpf_map_lookup_elem(map, &index);
 }
 
-/* `steps` is one more than the number of prefix lengths. */
-#define FWD_FIND(name, key_type, steps)                                                         \
-	static __always_inline struct fwd_entry *name(void *trie, void *entries, key_type *key, \
-						      __u32 view)                               \
-	{                                                                                       \
-		for (int i = 0; i < (steps); i++) {                                             \
-			const __u32 *index = bpf_map_lookup_elem(trie, key);                    \
-			struct fwd_entry *entry;                                                \
-                                                                                                \
-			if (!index)                                                             \
-				return NULL;                                                    \
-			entry = bpf_map_lookup_elem(entries, index);                            \
-			if (!entry)                                                             \
-				return NULL;                                                    \
-			if (fwd_entry_counts(entry, view))                                      \
-				return entry;                                                   \
-			if (!entry->len)                                                        \
-				return NULL;                                                    \
-			key->prefixlen = entry->len - 1;                                        \
-		}                                                                               \
-		return NULL;                                                                    \
-	}
+/*
+ * A map has to be a constant to the verifier, for it to put the look-up into the program itself. So
+ * what walks a trie stands once a bank, whose number is a constant to it.
+ */
+#define FWD_BANK	      const __u32
+#define FWD_LINE(bank, index) ((bank) ? fwd_element(&lines_1, index) : fwd_element(&lines_0, index))
+#define FWD_ENTRY(bank, family, index)                                                          \
+	((family) == FWD_IPV4                                                                   \
+		 ? ((bank) ? fwd_element(&entries4_1, index) : fwd_element(&entries4_0, index)) \
+		 : ((bank) ? fwd_element(&entries6_1, index) : fwd_element(&entries6_0, index)))
+#define FWD_CELL_FIND(bank, cell, key, family)                          \
+	((family) == FWD_IPV4 ? fwd_cell_find4(bank, cell, (key)->high) \
+			      : fwd_cell_find6(bank, cell, (key)->high, (key)->low))
+#define FWD_NOW() (bpf_ktime_get_boot_ns() >> FWD_END_SHIFT)
 
-FWD_FIND(fwd_find4, struct fwd_key4, 33)
-FWD_FIND(fwd_find6, struct fwd_key6, 129)
+__u32 fwd_cell_find4(__u32 bank, __u32 cell, __u64 high);
+__u32 fwd_cell_find6(__u32 bank, __u32 cell, __u64 high, __u64 low);
+
+#include "trie_walk.h"
+
+/*
+ * What is rarely needed stands out of line, and is global: so the verifier looks at it once, not at
+ * each call.
+ */
+__noinline __u32 fwd_cell_find4(__u32 bank, __u32 cell, __u64 high)
+{
+	const struct fwd_bits key = {.high = high};
+
+	return bank ? fwd_cell_find(1, cell, &key, FWD_IPV4)
+		    : fwd_cell_find(0, cell, &key, FWD_IPV4);
+}
+
+__noinline __u32 fwd_cell_find6(__u32 bank, __u32 cell, __u64 high, __u64 low)
+{
+	const struct fwd_bits key = {high, low};
+
+	return bank ? fwd_cell_find(1, cell, &key, FWD_IPV6)
+		    : fwd_cell_find(0, cell, &key, FWD_IPV6);
+}
+
+__noinline __u32 fwd_find_exact4(__u32 bank, __u32 root, __u64 high)
+{
+	const struct fwd_bits key = {.high = high};
+
+	return bank ? fwd_trie_find_exact(1, root, &key, FWD_IPV4)
+		    : fwd_trie_find_exact(0, root, &key, FWD_IPV4);
+}
+
+__noinline __u32 fwd_find_exact6(__u32 bank, __u32 root, __u64 high, __u64 low)
+{
+	const struct fwd_bits key = {high, low};
+
+	return bank ? fwd_trie_find_exact(1, root, &key, FWD_IPV6)
+		    : fwd_trie_find_exact(0, root, &key, FWD_IPV6);
+}
+
+static __always_inline __u32 fwd_find4(__u32 bank, __u32 root, const struct fwd_bits *key)
+{
+	__u32 found = bank ? fwd_trie_find_fast(1, root, key, FWD_IPV4)
+			   : fwd_trie_find_fast(0, root, key, FWD_IPV4);
+
+	return found == FWD_ASK ? fwd_find_exact4(bank, root, key->high) : found;
+}
+
+static __always_inline __u32 fwd_find6(__u32 bank, __u32 root, const struct fwd_bits *key)
+{
+	__u32 found = bank ? fwd_trie_find_fast(1, root, key, FWD_IPV6)
+			   : fwd_trie_find_fast(0, root, key, FWD_IPV6);
+
+	return found == FWD_ASK ? fwd_find_exact6(bank, root, key->high, key->low) : found;
+}
+
+/* V3: a root is read once. */
+static __always_inline __u32 fwd_root(const struct fwd_view *view, enum fwd_trie trie)
+{
+	return *(const volatile __u32 *)&view->root[trie];
+}
 
 static __always_inline void fwd_entry_hit(struct fwd_entry *entry, __u64 bytes)
 {
+	if (!entry)
+		return;
 	__sync_fetch_and_add(&entry->packets, 1);
 	__sync_fetch_and_add(&entry->bytes, bytes);
-	entry->last_hit_ns = bpf_ktime_get_boot_ns();
+	entry->last_hit = bpf_jiffies64() >> FWD_HIT_SHIFT;
 }
 
 /* FWD_DROP, FWD_ALLOW or FWD_PASS; counts the hit in the entry that decides. */
-static __always_inline enum fwd_verdict fwd_blacklist_ipv4(const __u8 *addr, __u32 view,
+static __always_inline enum fwd_verdict fwd_blacklist_ipv4(const struct fwd_view *view, __be32 addr,
 							   __u64 bytes)
 {
-	struct fwd_key4 key = {.prefixlen = 32};
-	struct fwd_entry *blocked, *allowed;
+	const struct fwd_bits key = {.high = (__u64)bpf_ntohl(addr) << 32};
+	__u32 block = fwd_root(view, FWD_BLOCK4), allow = fwd_root(view, FWD_ALLOW4);
+	__u32 bank = view->bank, blocked, allowed;
 
-	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
-	blocked = fwd_find4(&block4, &block_entries, &key, view);
+	blocked = block ? fwd_find4(bank, block, &key) : 0;
 	if (!blocked)
 		return FWD_PASS;
-	key.prefixlen = 32;
-	allowed = fwd_find4(&allow4, &allow_entries, &key, view);
-	fwd_entry_hit(allowed ? allowed : blocked, bytes);
+	allowed = allow ? fwd_find_exact4(bank, allow, key.high) : 0;
+	fwd_entry_hit(FWD_ENTRY(bank, FWD_IPV4, allowed ? allowed : blocked), bytes);
 	return allowed ? FWD_ALLOW : FWD_DROP;
 }
 
-static __always_inline enum fwd_verdict fwd_blacklist_ipv6(const __u8 *addr, __u32 view,
-							   __u64 bytes)
+/* The address need not be aligned. */
+static __always_inline enum fwd_verdict fwd_blacklist_ipv6(const struct fwd_view *view,
+							   const __be32 addr[4], __u64 bytes)
 {
-	struct fwd_key6 key = {.prefixlen = 128};
-	struct fwd_entry *blocked, *allowed;
+	const struct fwd_bits key = {
+		.high = (__u64)bpf_ntohl(addr[0]) << 32 | bpf_ntohl(addr[1]),
+		.low = (__u64)bpf_ntohl(addr[2]) << 32 | bpf_ntohl(addr[3]),
+	};
+	__u32 block = fwd_root(view, FWD_BLOCK6), allow = fwd_root(view, FWD_ALLOW6);
+	__u32 bank = view->bank, blocked, allowed;
 
-	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
-	blocked = fwd_find6(&block6, &block_entries, &key, view);
+	blocked = block ? fwd_find6(bank, block, &key) : 0;
 	if (!blocked)
 		return FWD_PASS;
-	key.prefixlen = 128;
-	allowed = fwd_find6(&allow6, &allow_entries, &key, view);
-	fwd_entry_hit(allowed ? allowed : blocked, bytes);
+	allowed = allow ? fwd_find_exact6(bank, allow, key.high, key.low) : 0;
+	fwd_entry_hit(FWD_ENTRY(bank, FWD_IPV6, allowed ? allowed : blocked), bytes);
 	return allowed ? FWD_ALLOW : FWD_DROP;
 }
 

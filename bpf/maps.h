@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The maps of both programs. The daemon sets the sizes that follow the content (max_entries of the
- * tries and entries) before it makes them, pins them, and hands the same maps to every interface's
+ * The maps of both programs. The daemon sets the sizes that follow the content (max_entries of
+ * lines and entries) before it makes them, pins them, and hands the same maps to every interface's
  * programs. bpf/abi.h describes their content.
  */
 #ifndef FWD_MAPS_H
@@ -15,43 +15,27 @@
 
 #include <bpf/bpf_helpers.h>
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct fwd_control);
-} control SEC(".maps");
-
-#define FWD_TRIE(name, key_type)                      \
-	struct {                                      \
-		__uint(type, BPF_MAP_TYPE_LPM_TRIE);  \
-		__uint(map_flags, BPF_F_NO_PREALLOC); \
-		__uint(max_entries, 1);               \
-		__type(key, key_type);                \
-		__type(value, __u32);                 \
-	} name SEC(".maps")
-
-#define FWD_ENTRIES(name)                          \
+#define FWD_ARRAY(name, element)                   \
 	struct {                                   \
 		__uint(type, BPF_MAP_TYPE_ARRAY);  \
 		__uint(map_flags, BPF_F_MMAPABLE); \
 		__uint(max_entries, 1);            \
 		__type(key, __u32);                \
-		__type(value, struct fwd_entry);   \
+		__type(value, struct element);     \
 	} name SEC(".maps")
 
-FWD_TRIE(block4, struct fwd_key4);
-FWD_TRIE(block6, struct fwd_key6);
-FWD_ENTRIES(block_entries);
-FWD_TRIE(allow4, struct fwd_key4);
-FWD_TRIE(allow6, struct fwd_key6);
-FWD_ENTRIES(allow_entries);
+FWD_ARRAY(control, fwd_control);
+FWD_ARRAY(lines_0, fwd_line);
+FWD_ARRAY(entries4_0, fwd_entry);
+FWD_ARRAY(entries6_0, fwd_entry6);
+FWD_ARRAY(lines_1, fwd_line);
+FWD_ARRAY(entries4_1, fwd_entry);
+FWD_ARRAY(entries6_1, fwd_entry6);
 
 struct fwd_port_table {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, FWD_TABLE_LINES);
+	__uint(max_entries, FWD_PORT_TABLE_LINES);
 	/* Sizes, not types: clang leaves types out that only an inner map names. */
 	__uint(key_size, sizeof(__u32));
 	__uint(value_size, sizeof(struct fwd_port_line));
@@ -109,11 +93,13 @@ static __always_inline void fwd_count(enum fwd_hook hook, enum fwd_verdict verdi
 	counts->by_verdict[verdict].bytes += bytes;
 }
 
-static __always_inline const struct fwd_control *fwd_control(void)
+/* The view that packets see; NULL cannot be. */
+static __always_inline const struct fwd_view *fwd_current_view(void)
 {
 	__u32 zero = 0;
+	const struct fwd_control *policy = bpf_map_lookup_elem(&control, &zero);
 
-	return bpf_map_lookup_elem(&control, &zero);
+	return policy ? &policy->views[*(const volatile __u32 *)&policy->view % FWD_VIEWS] : NULL;
 }
 
 #endif

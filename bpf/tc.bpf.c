@@ -17,7 +17,7 @@ struct packet {
 	__be16 protocol; /* Ethernet type */
 	__u32 tags;	 /* VLAN tags in the data; an outer one may be in the skb besides */
 	bool has_addr;	 /* the IP header is whole, whatever comes behind it */
-	__u8 addr[16];	 /* destination, IPv4 in the first four bytes */
+	__be32 addr[4];	 /* destination, IPv4 in the first of them */
 	struct fwd_transport transport;
 };
 
@@ -56,19 +56,19 @@ static __always_inline enum fwd_parsed parse(struct __sk_buff *skb, struct packe
 	return FWD_PARSED_NOT_IP;
 }
 
-static __always_inline enum fwd_verdict blacklist_out(const struct packet *packet, __u32 view,
-						      __u64 bytes)
+static __always_inline enum fwd_verdict blacklist_out(const struct fwd_view *view,
+						      const struct packet *packet, __u64 bytes)
 {
 	if (packet->protocol == bpf_htons(ETH_P_IP))
-		return fwd_blacklist_ipv4(packet->addr, view, bytes);
-	return fwd_blacklist_ipv6(packet->addr, view, bytes);
+		return fwd_blacklist_ipv4(view, packet->addr[0], bytes);
+	return fwd_blacklist_ipv6(view, packet->addr, bytes);
 }
 
 /* The redirect of the packet's port, 0 for none. */
-static __always_inline __u32 find_redirect(const struct packet *packet, enum fwd_hook hook,
-					   __u32 view)
+static __always_inline __u32 find_redirect(const struct fwd_view *view, const struct packet *packet,
+					   enum fwd_hook hook)
 {
-	__u32 table_index = FWD_TABLE_INDEX(view, fwd_slot, hook);
+	__u32 table_index = FWD_TABLE_INDEX(view->tables & 1, fwd_slot, hook);
 	__u16 port = bpf_ntohs(packet->transport.port);
 	const struct fwd_port_line *line;
 	__u32 protocol, line_index;
@@ -170,12 +170,12 @@ static __always_inline int finish(enum fwd_hook hook, enum fwd_verdict verdict, 
 
 static __always_inline int filter(struct __sk_buff *skb, enum fwd_hook hook)
 {
-	const struct fwd_control *policy = fwd_control();
+	const struct fwd_view *view = fwd_current_view(); /* V2 */
 	enum fwd_verdict verdict = FWD_PASS;
 	struct packet packet = {};
 	__u64 bytes = skb->len;
 	enum fwd_parsed parsed;
-	__u32 view, index;
+	__u32 index;
 
 	/* Headers may lie outside the linear part; then they are pulled into it, once. */
 	parsed = parse(skb, &packet);
@@ -184,18 +184,17 @@ static __always_inline int filter(struct __sk_buff *skb, enum fwd_hook hook)
 		parsed = parse(skb, &packet);
 	if (parsed == FWD_PARSED_NOT_IP)
 		return finish(hook, FWD_NOT_IP, bytes);
-	if (!policy)
+	if (!view)
 		return finish(hook, FWD_PASS, bytes);
-	view = policy->view & 1; /* V3 */
 
 	/* Headers that are cut off behind the address do not hide it. */
-	if (hook == FWD_HOOK_TC_OUT && packet.has_addr && policy->flags[view] & FWD_BLOCK_OUT)
-		verdict = blacklist_out(&packet, view, bytes);
+	if (hook == FWD_HOOK_TC_OUT && packet.has_addr && view->flags & FWD_BLOCK_OUT)
+		verdict = blacklist_out(view, &packet, bytes);
 	if (verdict == FWD_DROP)
 		return finish(hook, verdict, bytes);
 	if (parsed == FWD_PARSED_SHORT)
 		return finish(hook, FWD_MALFORMED, bytes);
-	index = find_redirect(&packet, hook, view);
+	index = find_redirect(view, &packet, hook);
 	if (index)
 		return redirect(skb, &packet, hook, index, bytes);
 	return finish(hook, verdict, bytes);

@@ -24,12 +24,12 @@ static __always_inline __u64 packet_bytes(struct xdp_md *ctx)
 static __always_inline enum fwd_verdict decide(struct xdp_md *ctx, __u64 bytes)
 {
 	struct fwd_span span = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
-	const struct fwd_control *policy = fwd_control();
+	const struct fwd_view *view = fwd_current_view(); /* V2 */
 	const struct ipv6hdr *ip6;
 	const struct iphdr *ip4;
 	enum fwd_parsed parsed;
 	__be16 protocol;
-	__u32 view, tags;
+	__u32 tags;
 
 	if (fwd_has_l2)
 		parsed = fwd_parse_ethernet(&span, &protocol, &tags);
@@ -37,25 +37,24 @@ static __always_inline enum fwd_verdict decide(struct xdp_md *ctx, __u64 bytes)
 		parsed = fwd_parse_version(&span, &protocol);
 	if (parsed != FWD_PARSED_OK)
 		return FWD_MALFORMED;
-	if (!policy)
+	if (!view)
 		return FWD_PASS;
-	view = policy->view & 1; /* V3 */
 
 	if (protocol == bpf_htons(ETH_P_IP)) {
 		ip4 = fwd_parse_ipv4(&span);
 		if (!ip4)
 			return FWD_MALFORMED;
-		if (!(policy->flags[view] & FWD_BLOCK_IN))
+		if (!(view->flags & FWD_BLOCK_IN))
 			return FWD_PASS;
-		return fwd_blacklist_ipv4((const __u8 *)&ip4->saddr, view, bytes);
+		return fwd_blacklist_ipv4(view, ip4->saddr, bytes);
 	}
 	if (protocol == bpf_htons(ETH_P_IPV6)) {
 		ip6 = fwd_parse_ipv6(&span);
 		if (!ip6)
 			return FWD_MALFORMED;
-		if (!(policy->flags[view] & FWD_BLOCK_IN))
+		if (!(view->flags & FWD_BLOCK_IN))
 			return FWD_PASS;
-		return fwd_blacklist_ipv6((const __u8 *)&ip6->saddr, view, bytes);
+		return fwd_blacklist_ipv6(view, ip6->saddr.in6_u.u6_addr32, bytes);
 	}
 	return FWD_NOT_IP;
 }

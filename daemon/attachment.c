@@ -31,7 +31,7 @@ static bool can_stay(struct attachment *at, const struct attachment_site *site, 
 	if (at->checked[hook] && at->program_id[hook] == program_id)
 		return true;
 	return datapath_pinned_program(site->dp, site->slot, hook) == program_id &&
-	       datapath_has_program(site->dp, program_id) &&
+	       datapath_has_program(site->dp, hook, program_id) &&
 	       datapath_is_current_code(site->dp, hook, program_id);
 }
 

@@ -5,14 +5,19 @@
 #include "clock.h"
 #include "duration.h"
 #include "log.h"
+#include "ticks.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 /* Rows of a listing in one line: some 100 KiB, far below REPLY_MAX_BYTES. */
 #define ROWS_AT_ONCE 400
+
+/* A list that is read while others wait: some thousand lines, far below a millisecond. */
+#define SHORT_LIST_BYTES (64u << 10)
 
 static const char *const verdict_names[] = {
 	[FWD_PASS] = "pass",	       [FWD_DROP] = "drop",	      [FWD_ALLOW] = "allow",
@@ -32,12 +37,13 @@ _Static_assert(ARRAY_SIZE(hook_names) == FWD_HOOKS, "a name for each hook");
 struct call {
 	struct daemon *daemon;
 	enum command_id id;
-	const json_t *request;
-	int list_fd;
+	struct request *in;
+	const json_t *request;	 /* its object */
 	json_t *reply;		 /* to fill in */
 	struct listing *listing; /* set by the handlers of lists */
 };
 
+/* 0, an error, or -EINPROGRESS: submit() has seen to it that the answer comes later. */
 typedef int (*handler)(struct call *call, struct error *err);
 
 static void set_int(json_t *object, const char *field, json_int_t value)
@@ -77,106 +83,218 @@ static int check_sealed(int fd, struct error *err)
 	return 0;
 }
 
-static int read_prefixes(const struct call *call, struct address_list *ret, struct error *err)
+/* Short lists are read at once, so that they are changed at once, too. */
+static int read_list(struct call *call, struct rules_request *ret, struct error *err)
 {
-	const json_t *texts = json_object_get(call->request, "prefixes");
-	struct address_list list = {0};
-	int r;
+	struct address_list list;
+	struct stat st;
+	int r = check_sealed(call->in->list_fd, err);
 
-	if (!texts) {
-		r = check_sealed(call->list_fd, err);
-		return r < 0 ? r : address_list_read(call->list_fd, NULL, ret, err);
+	if (r < 0)
+		return r;
+	if (!fstat(call->in->list_fd, &st) && st.st_size > SHORT_LIST_BYTES) {
+		ret->list_fd = take_fd(&call->in->list_fd);
+		return 0;
 	}
-	list.prefixes = calloc(json_array_size(texts) + 1, sizeof(*list.prefixes));
-	if (!list.prefixes)
-		return error_no_memory(err);
-	for (; list.n < json_array_size(texts); list.n++) {
-		const char *text = json_string_value(json_array_get(texts, list.n));
-
-		r = prefix_parse(text, strlen(text), &list.prefixes[list.n], err);
-		if (r < 0) {
-			free(list.prefixes);
-			return r;
-		}
-	}
-	*ret = list;
+	r = address_list_read(call->in->list_fd, NULL, &list, err);
+	if (r < 0)
+		return r;
+	ret->prefixes = list.prefixes;
+	ret->n = list.n;
 	return 0;
 }
 
-static enum store_table call_table(const struct call *call)
+static int read_prefixes(struct call *call, struct rules_request *ret, struct error *err)
+{
+	const json_t *texts = json_object_get(call->request, "prefixes");
+	int r = 0;
+
+	if (!texts)
+		return read_list(call, ret, err);
+	ret->prefixes = calloc(json_array_size(texts) + 1, sizeof(*ret->prefixes));
+	if (!ret->prefixes)
+		return error_no_memory(err);
+	for (; !r && ret->n < json_array_size(texts); ret->n++) {
+		const char *text = json_string_value(json_array_get(texts, ret->n));
+
+		r = prefix_parse(text, strlen(text), &ret->prefixes[ret->n], err);
+	}
+	return r;
+}
+
+/* ---- changes of rules ---- */
+
+static enum prefix_table call_table(const struct call *call)
 {
 	switch (call->id) {
 	case COMMAND_ALLOW_ADD:
 	case COMMAND_ALLOW_DEL:
 	case COMMAND_ALLOW_LIST:
-		return STORE_ALLOW;
+		return TABLE_ALLOW;
 	default:
-		return STORE_BLOCK;
+		return TABLE_BLOCK;
 	}
+}
+
+/* What has changed, for the answer to the command. */
+static void describe_change(enum command_id id, const struct rules_count *count, json_t *reply)
+{
+	switch (id) {
+	case COMMAND_ADD:
+	case COMMAND_ALLOW_ADD:
+	case COMMAND_REDIRECT_ADD:
+		set_int(reply, "added", (json_int_t)count->added);
+		set_int(reply, "updated", (json_int_t)count->updated);
+		break;
+	case COMMAND_FEED_REPLACE:
+	case COMMAND_FEED_RELOAD:
+		set_int(reply, "entries", (json_int_t)count->entries);
+		/* fall through */
+	case COMMAND_RELOAD:
+		set_int(reply, "added", (json_int_t)count->added);
+		set_int(reply, "removed", (json_int_t)count->removed);
+		break;
+	default:
+		set_int(reply, "deleted", (json_int_t)count->removed);
+	}
+}
+
+/* Who waits for the end of a large change. */
+struct waiter {
+	struct daemon *daemon;
+	const struct command *command;
+	struct peer peer;
+	struct asker *asker;
+};
+
+static void log_change(const struct command *command, const struct peer *peer)
+{
+	log_info("%s by uid %u (pid %d)", command->name, peer->uid, peer->pid);
+}
+
+/* The answer to a failure; what explains it goes into the error. */
+static json_t *failed(int code, const char *message, json_t *errors)
+{
+	json_t *answer = control_error(code, message);
+
+	if (answer && errors)
+		json_object_set_new(json_object_get(answer, "error"), "errors", errors);
+	return answer;
+}
+
+static void answer_later(void *data, const struct rules_end *end)
+{
+	struct waiter *waiter = data;
+	enum command_id id = command_index(waiter->command);
+	json_t *answer = NULL;
+	int r = end->r;
+
+	if (id == COMMAND_RELOAD) {
+		daemon_reloaded(waiter->daemon, end);
+		/* A file that is not there is not "not-found", nor are its permissions the
+		 * caller's. */
+		if (r < 0 && r != -ENOSPC && r != -EEXIST && r != -EINVAL)
+			r = -EIO;
+	}
+	if (r < 0) {
+		answer = failed(r, end->err.text,
+				daemon_config_errors(waiter->daemon->config_file, end->errors));
+	} else {
+		answer = json_pack("{s:b}", "ok", 1);
+		describe_change(id, &end->count, answer);
+		log_change(waiter->command, &waiter->peer);
+		daemon_rules_changed(waiter->daemon);
+	}
+	control_answer(waiter->asker, answer);
+	free(waiter);
+}
+
+/* Takes the request over. */
+static int submit(struct call *call, struct rules_request *request, struct error *err)
+{
+	struct waiter *waiter = calloc(1, sizeof(*waiter));
+	const struct rules_later later = {answer_later, waiter};
+	struct rules_count count;
+	int r;
+
+	if (!waiter) {
+		rules_request_clear(request);
+		return error_no_memory(err);
+	}
+	*waiter = (struct waiter){
+		.daemon = call->daemon,
+		.command = call->in->command,
+		.peer = call->in->peer,
+		.asker = call->in->asker,
+	};
+	r = rules_submit(call->daemon->rules, request, &later, &count, err);
+	if (r != -EINPROGRESS)
+		free(waiter);
+	if (!r)
+		describe_change(call->id, &count, call->reply);
+	return r;
+}
+
+/* Reads the prefixes, and submits. */
+static int submit_prefixes(struct call *call, struct rules_request *request, struct error *err)
+{
+	int r = read_prefixes(call, request, err);
+
+	if (r < 0) {
+		rules_request_clear(request);
+		return r;
+	}
+	return submit(call, request, err);
 }
 
 static int run_add(struct call *call, struct error *err)
 {
+	struct rules_request request = {
+		.kind = RULES_ADD, .table = call_table(call), .list_fd = -1};
 	const char *ttl = request_text(call->request, "ttl");
-	struct address_list list = {0};
-	struct rules_count count = {0};
-	s64 ttl_s = 0;
-	int r = ttl ? duration_parse(ttl, &ttl_s, err) : 0;
+	const char *comment = request_text(call->request, "comment");
+	int r = ttl ? duration_parse(ttl, &request.ttl_s, err) : 0;
 
-	if (!r)
-		r = read_prefixes(call, &list, err);
 	if (r < 0)
 		return r;
-	r = rules_add(call->daemon->rules, call_table(call), list.prefixes, list.n, ttl_s,
-		      request_text(call->request, "comment"), &count, err);
-	free(list.prefixes);
-	if (r < 0)
-		return r;
-	set_int(call->reply, "added", (json_int_t)count.added);
-	set_int(call->reply, "updated", (json_int_t)count.updated);
-	return 0;
+	if (comment) {
+		request.comment = comment_new(comment);
+		if (!request.comment)
+			return error_no_memory(err);
+	}
+	return submit_prefixes(call, &request, err);
 }
 
 static int run_del(struct call *call, struct error *err)
 {
-	struct address_list list = {0};
-	struct rules_count count = {0};
-	int r = read_prefixes(call, &list, err);
+	struct rules_request request = {
+		.kind = RULES_REMOVE, .table = call_table(call), .list_fd = -1};
 
-	if (r < 0)
-		return r;
-	r = rules_remove(call->daemon->rules, call_table(call), list.prefixes, list.n, &count, err);
-	free(list.prefixes);
-	if (!r)
-		set_int(call->reply, "deleted", (json_int_t)count.removed);
-	return r;
+	return submit_prefixes(call, &request, err);
 }
 
 static int run_flush(struct call *call, struct error *err)
 {
-	struct rules_count count = {0};
-	int r = rules_flush(call->daemon->rules, STORE_BLOCK, &count, err);
+	struct rules_request request = {.kind = RULES_FLUSH, .list_fd = -1};
 
-	if (!r)
-		set_int(call->reply, "deleted", (json_int_t)count.removed);
-	return r;
+	return submit(call, &request, err);
 }
 
 /* ---- rows of lists ---- */
 
-/* Seconds since a moment of CLOCK_BOOTTIME are null where it never came. */
-static void set_counters(json_t *row, const struct fwd_entry *entry)
+static void set_counters(json_t *row, const struct prefix_state *state)
 {
-	set_int(row, "packets", entry ? (json_int_t)entry->packets : 0);
-	set_int(row, "bytes", entry ? (json_int_t)entry->bytes : 0);
+	set_int(row, "packets", (json_int_t)state->packets);
+	set_int(row, "bytes", (json_int_t)state->bytes);
 	json_object_set_new(row, "last_hit_s",
-			    entry && entry->last_hit_ns
-				    ? json_integer(boot_to_wall_s(entry->last_hit_ns))
-				    : json_null());
+			    state->last_hit ? json_integer(ticks_to_wall_s(state->last_hit))
+					    : json_null());
 }
 
-static json_t *make_row(const struct rule *rule, const char *origin, const struct fwd_entry *entry)
+static json_t *make_row(const struct daemon *daemon, enum prefix_table table,
+			const struct rule *rule, const char *origin)
 {
+	struct prefix_state state = {0};
 	s64 age_s = wall_s() - rule->created_s;
 	char prefix[PREFIX_TEXT_MAX];
 	json_t *row = json_object();
@@ -196,14 +314,15 @@ static json_t *make_row(const struct rule *rule, const char *origin, const struc
 	} else {
 		set_text(row, "left_s", NULL);
 	}
-	set_counters(row, entry);
+	prefix_map_read(rules_map(daemon->rules), table, &rule->prefix, &state);
+	set_counters(row, &state);
 	return row;
 }
 
-static const char *origin_name(const struct policy *policy, enum store_table table, size_t set)
+static const char *origin_name(const struct policy *policy, enum prefix_table table, size_t set)
 {
 	/* The sets of the allowlist are those of the first two origins. */
-	return policy->origins[table == STORE_BLOCK || set < ORIGIN_FEEDS ? set : 0].name;
+	return policy->origins[table == TABLE_BLOCK || set < ORIGIN_FEEDS ? set : 0].name;
 }
 
 /* ---- listings ---- */
@@ -213,7 +332,7 @@ static const char *origin_name(const struct policy *policy, enum store_table tab
  * rule that stays is shown exactly once.
  */
 struct listing {
-	enum store_table table;
+	enum prefix_table table;
 	bool within; /* only `scope` and what it covers */
 	struct prefix scope;
 	char origin[ORIGIN_NAME_MAX + 1]; /* empty: all */
@@ -258,10 +377,7 @@ static json_t *fill_rows(const struct daemon *daemon, struct listing *listing, b
 		listing->started = true;
 		if (listing->origin[0] && strcmp(listing->origin, origin) != 0)
 			continue;
-		json_array_append_new(
-			rows, make_row(rule, origin,
-				       prefix_map_find(rules_map(daemon->rules, listing->table),
-						       &rule->prefix)));
+		json_array_append_new(rows, make_row(daemon, listing->table, rule, origin));
 	}
 	*ret_more = more;
 	return rows;
@@ -343,8 +459,7 @@ static json_t *deciding_row(const struct daemon *daemon, const struct prefix *pr
 		best = rule;
 		best_origin = i;
 	}
-	return best ? make_row(best, policy->origins[best_origin].name,
-			       prefix_map_find(rules_map(daemon->rules, STORE_BLOCK), prefix))
+	return best ? make_row(daemon, TABLE_BLOCK, best, policy->origins[best_origin].name)
 		    : json_null();
 }
 
@@ -377,39 +492,39 @@ static const struct origin *feed_origin(const struct daemon *daemon, size_t feed
 }
 
 /* The hits of all prefixes that the feed has, and the last of them. */
-static struct fwd_entry feed_hits(const struct daemon *daemon, const struct ruleset *set)
+static void sum_hits(const struct daemon *daemon, const struct ruleset *set,
+		     struct prefix_state *ret)
 {
-	const struct prefix_map *map = rules_map(daemon->rules, STORE_BLOCK);
 	struct ruleset_cursor cursor = ruleset_seek(set, NULL);
-	struct fwd_entry sum = {0};
+	struct prefix_state state;
 
+	*ret = (struct prefix_state){0};
 	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor)) {
-		const struct fwd_entry *entry = prefix_map_find(map, &rule->prefix);
-
-		if (!entry)
+		if (!prefix_map_read(rules_map(daemon->rules), TABLE_BLOCK, &rule->prefix, &state))
 			continue;
-		sum.packets += entry->packets;
-		sum.bytes += entry->bytes;
-		if (sum.last_hit_ns < entry->last_hit_ns)
-			sum.last_hit_ns = entry->last_hit_ns;
+		ret->packets += state.packets;
+		ret->bytes += state.bytes;
+		/* They wrap around. */
+		if (state.last_hit && (!ret->last_hit || (s32)(state.last_hit - ret->last_hit) > 0))
+			ret->last_hit = state.last_hit;
 	}
-	return sum;
 }
 
 static json_t *feed_row(const struct daemon *daemon, size_t feed)
 {
 	const struct origin *origin = feed_origin(daemon, feed);
-	struct fwd_entry hits = feed_hits(daemon, origin->rules);
+	struct prefix_state hits;
 	json_t *row = json_object();
 
 	if (!row)
 		return NULL;
+	sum_hits(daemon, origin->rules, &hits);
 	set_text(row, "name", origin->name);
 	set_text(row, "file", rules_config(daemon->rules)->blacklist.feeds[feed].file);
 	set_int(row, "entries", (json_int_t)ruleset_size(origin->rules));
 	set_counters(row, &hits);
-	set_int(row, "loaded_s", daemon->config_loaded_s);
-	set_bool(row, "replaced", false);
+	set_int(row, "loaded_s", origin->loaded_s);
+	set_bool(row, "replaced", origin->replaced);
 	return row;
 }
 
@@ -426,46 +541,28 @@ static int run_feed_list(struct call *call, struct error *err)
 	return 0;
 }
 
-/* The answer to a change of one feed, or of all where `name` is NULL. */
-static void describe_feed_change(struct call *call, const char *name,
-				 const struct rules_count *count)
+/* The feed that the request names, or none. */
+static void set_feed(const struct call *call, struct rules_request *request)
 {
-	const struct config *config = rules_config(call->daemon->rules);
-	size_t entries = 0;
+	const char *name = request_text(call->request, "name");
 
-	for (size_t i = 0; i < config->blacklist.n_feeds; i++)
-		if (!name || !strcmp(name, config->blacklist.feeds[i].name))
-			entries += ruleset_size(feed_origin(call->daemon, i)->rules);
-	set_int(call->reply, "entries", (json_int_t)entries);
-	set_int(call->reply, "added", (json_int_t)count->added);
-	set_int(call->reply, "removed", (json_int_t)count->removed);
+	snprintf(request->feed, sizeof(request->feed), "%s", name ? name : "");
 }
 
 static int run_feed_replace(struct call *call, struct error *err)
 {
-	const char *name = request_text(call->request, "name");
-	struct rules_count count = {0};
-	struct address_list list = {0};
-	int r = read_prefixes(call, &list, err);
+	struct rules_request request = {.kind = RULES_FEED_REPLACE, .list_fd = -1};
 
-	if (r < 0)
-		return r;
-	r = rules_replace_feed(call->daemon->rules, name, list.prefixes, list.n, &count, err);
-	free(list.prefixes);
-	if (!r)
-		describe_feed_change(call, name, &count);
-	return r;
+	set_feed(call, &request);
+	return submit_prefixes(call, &request, err);
 }
 
 static int run_feed_reload(struct call *call, struct error *err)
 {
-	const char *name = request_text(call->request, "name");
-	struct rules_count count = {0};
-	int r = rules_reload_feed(call->daemon->rules, name, &count, err);
+	struct rules_request request = {.kind = RULES_FEED_RELOAD, .list_fd = -1};
 
-	if (!r)
-		describe_feed_change(call, name, &count);
-	return r;
+	set_feed(call, &request);
+	return submit(call, &request, err);
 }
 
 /* ---- redirects ---- */
@@ -496,11 +593,9 @@ static int run_redirect_add(struct call *call, struct error *err)
 
 	read_redirect(call->request, &redirect);
 	r = rules_add_redirect(call->daemon->rules, &redirect, &count, err);
-	if (r < 0)
-		return r;
-	set_int(call->reply, "added", (json_int_t)count.added);
-	set_int(call->reply, "updated", (json_int_t)count.updated);
-	return 0;
+	if (!r)
+		describe_change(call->id, &count, call->reply);
+	return r;
 }
 
 static int run_redirect_del(struct call *call, struct error *err)
@@ -512,7 +607,7 @@ static int run_redirect_del(struct call *call, struct error *err)
 	read_redirect(call->request, &redirect);
 	r = rules_remove_redirect(call->daemon->rules, &redirect, &count, err);
 	if (!r)
-		set_int(call->reply, "deleted", (json_int_t)count.removed);
+		describe_change(call->id, &count, call->reply);
 	return r;
 }
 
@@ -618,19 +713,26 @@ static json_t *direction_rows(u32 flags)
 static void describe_sizes(const struct daemon *daemon, json_t *reply)
 {
 	const struct policy *policy = rules_policy(daemon->rules);
+	const struct prefix_map *map = rules_map(daemon->rules);
 	json_t *block = json_object(), *allow = json_object(), *redirects = json_object();
 
-	set_int(block, "entries", prefix_map_size(rules_map(daemon->rules, STORE_BLOCK)));
+	set_int(block, "entries", prefix_map_size(map, TABLE_BLOCK));
 	set_int(block, "max_entries", policy->max_entries);
+	set_int(block, "capacity", prefix_map_capacity(map));
 	set_int(block, "runtime", (json_int_t)ruleset_size(policy->origins[ORIGIN_RUNTIME].rules));
 	json_object_set_new(block, "directions", direction_rows(policy->flags));
 	json_object_set_new(reply, "blacklist", block);
-	set_int(allow, "entries", prefix_map_size(rules_map(daemon->rules, STORE_ALLOW)));
+	set_int(allow, "entries", prefix_map_size(map, TABLE_ALLOW));
 	set_int(allow, "max_entries", CONFIG_ALLOW_MAX);
+	set_int(allow, "capacity", prefix_map_capacity(map));
 	json_object_set_new(reply, "allowlist", allow);
 	set_int(redirects, "entries", (json_int_t)policy->n_redirects);
 	set_int(redirects, "max_entries", REDIRECTS_MAX);
 	json_object_set_new(reply, "redirects", redirects);
+	json_object_set_new(
+		reply, "maps",
+		json_pack("{s:I}", "bytes",
+			  (json_int_t)datapath_bytes(rules_datapath(daemon->rules))));
 }
 
 static int run_status(struct call *call, struct error *err)
@@ -689,17 +791,14 @@ static int run_stats(struct call *call, struct error *err)
 
 static int run_reload(struct call *call, struct error *err)
 {
-	struct rules_count count = {0};
-	json_t *errors = NULL;
-	int r = daemon_reload(call->daemon, &count, &errors, err);
+	struct rules_request request = {
+		.kind = RULES_RELOAD,
+		.list_fd = -1,
+		.config_file = call->daemon->config_file,
+	};
 
-	if (errors)
-		json_object_set_new(call->reply, "errors", errors);
-	if (r < 0)
-		return r;
-	set_int(call->reply, "added", (json_int_t)count.added);
-	set_int(call->reply, "removed", (json_int_t)count.removed);
-	return 0;
+	daemon_reloading(call->daemon);
+	return submit(call, &request, err);
 }
 
 /* ---- dispatch ---- */
@@ -725,38 +824,27 @@ static const handler handlers[] = {
 };
 _Static_assert(ARRAY_SIZE(handlers) == COMMAND_COUNT, "a handler for each command");
 
-/* The answer to a failure; what a handler added to explain it goes into the error. */
-static json_t *failed(json_t *reply, int code, const char *message)
-{
-	json_t *errors = json_object_get(reply, "errors");
-	json_t *answer = control_error(code, message);
-
-	if (answer && errors)
-		json_object_set(json_object_get(answer, "error"), "errors", errors);
-	json_decref(reply);
-	return answer;
-}
-
 void commands_run(void *data, struct request *request, struct answer *ret)
 {
 	const struct command *command = request->command;
 	struct call call = {
 		.daemon = data,
 		.id = command_index(command),
+		.in = request,
 		.request = request->object,
-		.list_fd = request->list_fd,
 		.reply = json_pack("{s:b}", "ok", 1),
 	};
 	struct error err = {""};
 	int r = handlers[call.id](&call, &err);
 
 	if (r < 0) {
-		ret->object = failed(call.reply, r, err.text);
+		json_decref(call.reply);
+		ret->later = r == -EINPROGRESS;
+		ret->object = ret->later ? NULL : failed(r, err.text, NULL);
 		return;
 	}
 	if (command->privilege == PRIVILEGE_CHANGE) {
-		log_info("%s by uid %u (pid %d)", command->name, request->peer.uid,
-			 request->peer.pid);
+		log_change(command, &request->peer);
 		daemon_rules_changed(call.daemon);
 	}
 	ret->object = call.reply;

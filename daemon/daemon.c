@@ -6,6 +6,7 @@
 #include "grace.h"
 #include "log.h"
 #include "preflight.h"
+#include "ticks.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -17,6 +18,10 @@
 #define FILES_WANTED 8192
 
 #define NS_PER_US 1000
+
+/* Between two steps of folding, a few milliseconds each, and after one that failed. */
+#define FOLD_PAUSE_US 20000
+#define FOLD_AGAIN_US 10000000
 
 /* ---- events ---- */
 
@@ -54,16 +59,36 @@ static int on_expiry(sd_event_source *source, u64 us, void *data)
 	return 0;
 }
 
+/* Large changes become rows of the database when nothing else is to be done. */
+static int on_fold(sd_event_source *source, u64 us, void *data)
+{
+	struct daemon *daemon = data;
+	struct error err;
+	bool more = false;
+
+	if (store_fold(daemon->store, &more, &err) < 0) {
+		log_warning("%s; trying again", err.text);
+		sd_event_source_set_time_relative(source, FOLD_AGAIN_US);
+		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
+	if (!more)
+		return 0;
+	sd_event_source_set_time_relative(source, FOLD_PAUSE_US);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
 void daemon_rules_changed(struct daemon *daemon)
 {
 	arm_expiry(daemon, rules_expire(daemon->rules));
+	sd_event_source_set_time_relative(daemon->fold_source, FOLD_PAUSE_US);
+	sd_event_source_set_enabled(daemon->fold_source, SD_EVENT_ONESHOT);
 }
 
 /* ---- reload ---- */
 
 json_t *daemon_config_errors(const char *file, const struct config_errors *errors)
 {
-	json_t *texts = json_array();
+	json_t *texts = errors ? json_array() : NULL;
 
 	for (size_t i = 0; texts && i < errors->n; i++) {
 		_cleanup_free_ char *text = config_error_text(file, &errors->items[i]);
@@ -73,88 +98,57 @@ json_t *daemon_config_errors(const char *file, const struct config_errors *error
 	return texts;
 }
 
-static int check_fixed(const struct config *old, const struct config *new, struct error *err)
-{
-	const struct {
-		const char *name, *old, *new;
-	} fixed[] = {
-		{"socket", old->daemon.socket, new->daemon.socket},
-		{"group", old->daemon.group, new->daemon.group},
-		{"state_dir", old->daemon.state_dir, new->daemon.state_dir},
-		{"pin_dir", old->daemon.pin_dir, new->daemon.pin_dir},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
-		if (strcmp(fixed[i].old, fixed[i].new) != 0)
-			return error_set(
-				err, -EINVAL,
-				"daemon.%s cannot change from \"%s\" to \"%s\" in a reload: "
-				"restart fwd",
-				fixed[i].name, fixed[i].old, fixed[i].new);
-	return 0;
-}
-
-static int load_and_switch(struct daemon *daemon, struct rules_count *ret, json_t **ret_errors,
-			   struct error *err)
-{
-	_cleanup_(config_freep) struct config *config = NULL;
-	struct config_errors errors = {0};
-	int r = config_load(daemon->config_file, &config, &errors);
-
-	if (r < 0) {
-		*ret_errors = daemon_config_errors(daemon->config_file, &errors);
-		r = error_set(err, -EINVAL, "%s has %zu error%s; nothing was changed",
-			      daemon->config_file, errors.n, errors.n == 1 ? "" : "s");
-		config_errors_clear(&errors);
-		return r;
-	}
-	r = check_fixed(rules_config(daemon->rules), config, err);
-	if (!r)
-		r = rules_reload(daemon->rules, config, ret, err);
-	/* A feed that is not there is not "not-found", nor are its permissions those of the caller.
-	 */
-	if (r < 0)
-		return r == -ENOSPC || r == -EEXIST || r == -EINVAL ? r : -EIO;
-	if (!daemon->log_level_fixed)
-		log_set_level(config->daemon.log_level);
-	take_pointer(&config);
-	return 0;
-}
-
-int daemon_reload(struct daemon *daemon, struct rules_count *ret, json_t **ret_errors,
-		  struct error *err)
+/* systemd's protocol for a service that reloads; sd_notify(3). */
+void daemon_reloading(struct daemon *daemon)
 {
 	u64 now_us = clock_ns(CLOCK_MONOTONIC) / NS_PER_US;
-	int r;
 
-	/* systemd's protocol for a service that reloads; sd_notify(3). */
 	sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_us);
-	r = load_and_switch(daemon, ret, ret_errors, err);
+}
+
+void daemon_reloaded(struct daemon *daemon, const struct rules_end *end)
+{
 	sd_notify(false, "READY=1");
-	if (r < 0) {
-		log_error("reload failed, the old configuration stays in force: %s", err->text);
-		return r;
+	if (end->r < 0) {
+		log_error("reload failed, the old configuration stays in force: %s", end->err.text);
+		return;
 	}
+	if (!daemon->log_level_fixed)
+		log_set_level(rules_config(daemon->rules)->daemon.log_level);
 	daemon->config_loaded_s = wall_s();
 	log_notice("reloaded %s: %zu entries more are blocked, %zu fewer", daemon->config_file,
-		   ret->added, ret->removed);
-	return 0;
+		   end->count.added, end->count.removed);
+}
+
+static void on_sighup_done(void *data, const struct rules_end *end)
+{
+	struct daemon *daemon = data;
+	json_t *errors = daemon_config_errors(daemon->config_file, end->errors);
+	const json_t *text;
+	size_t i;
+
+	daemon_reloaded(daemon, end);
+	json_array_foreach (errors, i, text)
+		log_error("%s", json_string_value(text));
+	json_decref(errors);
+	daemon_rules_changed(daemon);
 }
 
 static int on_sighup(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
 {
 	struct daemon *daemon = data;
-	struct rules_count count = {0};
-	json_t *errors = NULL;
-	struct error err;
-	const json_t *text;
-	size_t i;
+	const struct rules_later later = {on_sighup_done, daemon};
+	struct rules_request request = {
+		.kind = RULES_RELOAD,
+		.list_fd = -1,
+		.config_file = daemon->config_file,
+	};
+	struct rules_end end = {0};
 
-	if (daemon_reload(daemon, &count, &errors, &err) < 0 && errors)
-		json_array_foreach (errors, i, text)
-			log_error("%s", json_string_value(text));
-	json_decref(errors);
-	daemon_rules_changed(daemon);
+	daemon_reloading(daemon);
+	end.r = rules_submit(daemon->rules, &request, &later, &end.count, &end.err);
+	if (end.r != -EINPROGRESS)
+		on_sighup_done(daemon, &end);
 	return 0;
 }
 
@@ -203,6 +197,11 @@ static int add_sources(struct daemon *daemon, struct error *err)
 		r = sd_event_add_time(daemon->event, &daemon->expiry_source, CLOCK_BOOTTIME, 0, 0,
 				      on_expiry, daemon);
 	if (r >= 0)
+		r = sd_event_add_time_relative(daemon->event, &daemon->fold_source, CLOCK_MONOTONIC,
+					       FOLD_PAUSE_US, 0, on_fold, daemon);
+	if (r >= 0)
+		r = sd_event_source_set_priority(daemon->fold_source, SD_EVENT_PRIORITY_IDLE);
+	if (r >= 0)
 		r = sd_event_add_signal(daemon->event, NULL, SIGHUP, on_sighup, daemon);
 	return r < 0 ? error_set(err, r, "cannot watch events: %s", error_name(r)) : 0;
 }
@@ -247,13 +246,18 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	if (!r)
 		r = grace_open(err);
 	if (!r)
+		r = ticks_open(err);
+	if (!r)
+		r = worker_open(daemon->event, &daemon->worker, err);
+	if (!r)
 		r = links_open(&daemon->links, err);
 	if (!r)
 		r = tc_open(&daemon->tc, err);
 	if (!r)
 		r = interfaces_open(daemon->links, daemon->tc, &daemon->interfaces, err);
 	if (!r)
-		r = rules_open(config, daemon->store, daemon->interfaces, &daemon->rules, err);
+		r = rules_open(config, daemon->store, daemon->interfaces, daemon->worker,
+			       &daemon->rules, err);
 	if (r < 0)
 		return r;
 	take_pointer(&owned);
@@ -266,8 +270,8 @@ int daemon_run(struct daemon *daemon, struct error *err)
 	int r;
 
 	log_notice("fwd %s: ready, %u entries blocked, %zu redirects%s", FWD_VERSION,
-		   prefix_map_size(datapath_block(rules_datapath(daemon->rules))),
-		   policy->n_redirects, rules_adopted(daemon->rules) ? ", pins adopted" : "");
+		   prefix_map_size(rules_map(daemon->rules), TABLE_BLOCK), policy->n_redirects,
+		   rules_adopted(daemon->rules) ? ", pins adopted" : "");
 	sd_notify(false, "READY=1");
 	r = sd_event_loop(daemon->event);
 	sd_notify(false, "STOPPING=1");
@@ -287,6 +291,8 @@ static void detach(struct daemon *daemon)
 
 void daemon_stop(struct daemon *daemon)
 {
+	/* What it is at work on is not made: nobody was told that it is. */
+	worker_close(daemon->worker);
 	if (daemon->rules && rules_config(daemon->rules)->daemon.on_stop == ON_STOP_DETACH)
 		detach(daemon);
 	else if (daemon->rules)
@@ -294,6 +300,7 @@ void daemon_stop(struct daemon *daemon)
 	sd_event_source_disable_unref(daemon->links_source);
 	sd_event_source_disable_unref(daemon->settle_source);
 	sd_event_source_disable_unref(daemon->expiry_source);
+	sd_event_source_disable_unref(daemon->fold_source);
 	control_close(daemon->control);
 	rules_close(daemon->rules);
 	interfaces_close(daemon->interfaces);
@@ -301,6 +308,7 @@ void daemon_stop(struct daemon *daemon)
 	links_close(daemon->links);
 	closep(&daemon->pin_dir_lock);
 	store_close(daemon->store);
+	ticks_close();
 	grace_close();
 	sd_event_unref(daemon->event);
 }

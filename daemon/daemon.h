@@ -20,9 +20,10 @@ struct daemon {
 	struct links *links;
 	struct tc *tc;
 	struct interfaces *interfaces;
+	struct worker *worker;
 	struct rules *rules;
 	struct control *control;
-	sd_event_source *links_source, *expiry_source, *settle_source;
+	sd_event_source *links_source, *expiry_source, *settle_source, *fold_source;
 	s64 started_s, config_loaded_s;
 	u64 started_ns; /* CLOCK_BOOTTIME */
 };
@@ -40,15 +41,12 @@ int daemon_run(struct daemon *daemon, struct error *err);
  */
 void daemon_stop(struct daemon *daemon);
 
-/* The texts of all that is wrong with a configuration; the caller owns the array. */
+/* The texts of all that is wrong with a configuration, NULL for none; the caller owns the array. */
 json_t *daemon_config_errors(const char *file, const struct config_errors *errors);
 
-/*
- * Reads the configuration again and puts it in force. On failure everything is as it was, and
- * *ret_errors, where it is the file that is at fault, has all its errors.
- */
-int daemon_reload(struct daemon *daemon, struct rules_count *ret, json_t **ret_errors,
-		  struct error *err);
+/* Tell systemd and the log of a reload (RULES_RELOAD) that begins, and of one that has ended. */
+void daemon_reloading(struct daemon *daemon);
+void daemon_reloaded(struct daemon *daemon, const struct rules_end *end);
 
 /* Has the timer for ends of rules look again: after every change of rules. */
 void daemon_rules_changed(struct daemon *daemon);

@@ -15,14 +15,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+/* The maps that stay as long as the datapath; beside them stand those of the banks. */
 enum map_id {
 	MAP_CONTROL,
-	MAP_BLOCK4,
-	MAP_BLOCK6,
-	MAP_BLOCK_ENTRIES,
-	MAP_ALLOW4,
-	MAP_ALLOW6,
-	MAP_ALLOW_ENTRIES,
 	MAP_REDIRECT_TABLES,
 	MAP_REDIRECTS,
 	MAP_REDIRECT_COUNTERS,
@@ -32,20 +27,18 @@ enum map_id {
 };
 
 static const char *const map_names[] = {
-	[MAP_CONTROL] = FWD_MAP_CONTROL,
-	[MAP_BLOCK4] = FWD_MAP_BLOCK4,
-	[MAP_BLOCK6] = FWD_MAP_BLOCK6,
-	[MAP_BLOCK_ENTRIES] = FWD_MAP_BLOCK_ENTRIES,
-	[MAP_ALLOW4] = FWD_MAP_ALLOW4,
-	[MAP_ALLOW6] = FWD_MAP_ALLOW6,
-	[MAP_ALLOW_ENTRIES] = FWD_MAP_ALLOW_ENTRIES,
-	[MAP_REDIRECT_TABLES] = FWD_MAP_REDIRECT_TABLES,
-	[MAP_REDIRECTS] = FWD_MAP_REDIRECTS,
-	[MAP_REDIRECT_COUNTERS] = FWD_MAP_REDIRECT_COUNTERS,
-	[MAP_COUNTERS] = FWD_MAP_COUNTERS,
-	[MAP_INTERFACES] = FWD_MAP_INTERFACES,
+	[MAP_CONTROL] = FWD_MAP_CONTROL,     [MAP_REDIRECT_TABLES] = FWD_MAP_REDIRECT_TABLES,
+	[MAP_REDIRECTS] = FWD_MAP_REDIRECTS, [MAP_REDIRECT_COUNTERS] = FWD_MAP_REDIRECT_COUNTERS,
+	[MAP_COUNTERS] = FWD_MAP_COUNTERS,   [MAP_INTERFACES] = FWD_MAP_INTERFACES,
 };
 _Static_assert(ARRAY_SIZE(map_names) == MAPS, "a name for each map");
+
+static const char *const part_names[] = {
+	[PART_LINES] = FWD_MAP_LINES,
+	[PART_ENTRIES4] = FWD_MAP_ENTRIES4,
+	[PART_ENTRIES6] = FWD_MAP_ENTRIES6,
+};
+_Static_assert(ARRAY_SIZE(part_names) == PART_COUNT, "a name for each map of a bank");
 
 static const char *const hook_names[] = {
 	[FWD_HOOK_XDP] = "xdp",
@@ -68,13 +61,33 @@ struct datapath {
 	int fds[MAPS];
 	struct fwd_control *control;
 	struct fwd_interface *interfaces;
-	struct prefix_map *block, *allow;
+	struct prefix_map *banks[FWD_BANKS]; /* owned; the one not in use holds nothing */
 	struct redirect_map *redirects;
+	bool whole;
+
+	/* Views are written again after these. */
+	u64 left[FWD_VIEWS];
 
 	/* What is staged. */
-	bool switch_views; /* more than one thing changes */
-	u32 flags;
+	bool one_store; /* no other view is needed */
+	bool redirects_too;
+	struct fwd_view next;
 };
+
+static struct fwd_view *current_view(const struct datapath *dp)
+{
+	return &dp->control->views[dp->control->view % FWD_VIEWS];
+}
+
+static unsigned current_bank(const struct datapath *dp)
+{
+	return current_view(dp)->bank & 1;
+}
+
+struct prefix_map *datapath_prefixes(const struct datapath *dp)
+{
+	return dp->banks[current_bank(dp)];
+}
 
 static void pin_path(const struct datapath *dp, const char *name, char path[static PATH_MAX])
 {
@@ -108,36 +121,15 @@ static int map_memory(int fd, size_t bytes, void **ret, struct error *err)
 	return 0;
 }
 
-static u32 map_max_entries(int fd)
-{
-	struct bpf_map_info info = {0};
-	u32 size = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.max_entries;
-}
-
-/* Everything in user space over the descriptors. */
+/* Everything in user space over the descriptors, but for the banks. */
 static int attach_maps(struct datapath *dp, bool adopted, struct error *err)
 {
-	struct prefix_map_fds block = {
-		.trie4 = dp->fds[MAP_BLOCK4],
-		.trie6 = dp->fds[MAP_BLOCK6],
-		.entries = dp->fds[MAP_BLOCK_ENTRIES],
-		.capacity = map_max_entries(dp->fds[MAP_BLOCK_ENTRIES]),
-	};
-	struct prefix_map_fds allow = {
-		.trie4 = dp->fds[MAP_ALLOW4],
-		.trie6 = dp->fds[MAP_ALLOW6],
-		.entries = dp->fds[MAP_ALLOW_ENTRIES],
-		.capacity = map_max_entries(dp->fds[MAP_ALLOW_ENTRIES]),
-	};
 	struct redirect_map_fds redirects = {
 		.tables = dp->fds[MAP_REDIRECT_TABLES],
 		.redirects = dp->fds[MAP_REDIRECTS],
 		.counts = dp->fds[MAP_REDIRECT_COUNTERS],
 	};
 	void *memory = NULL;
-	unsigned view;
 	int r;
 
 	if (!dp->control) {
@@ -151,14 +143,73 @@ static int attach_maps(struct datapath *dp, bool adopted, struct error *err)
 		return r;
 	dp->interfaces = memory;
 	redirects.slots = adopted ? dp->interfaces : NULL;
-	view = dp->control->view & 1;
-	dp->control->flags[!view] = dp->control->flags[view]; /* V1 */
-	r = prefix_map_open(&block, view, &dp->block, err);
+	return redirect_map_open(&redirects, current_view(dp)->tables & 1, &dp->redirects, err);
+}
+
+static void bank_name(unsigned bank, enum prefix_map_part part, char name[static BPF_OBJ_NAME_LEN])
+{
+	snprintf(name, BPF_OBJ_NAME_LEN, "%s%u", part_names[part], bank);
+}
+
+static int adopt_bank(struct datapath *dp, unsigned bank, struct error *err)
+{
+	const u32 none[FWD_TRIES] = {0};
+	bool used = bank == current_bank(dp);
+	char name[BPF_OBJ_NAME_LEN], path[PATH_MAX];
+	int fds[PART_COUNT] = {-1, -1, -1}, r = 0;
+
+	for (size_t i = 0; i < PART_COUNT; i++) {
+		bank_name(bank, (enum prefix_map_part)i, name);
+		pin_path(dp, name, path);
+		fds[i] = bpf_obj_get(path);
+		if (fds[i] < 0)
+			r = -EUCLEAN;
+	}
 	if (!r)
-		r = prefix_map_open(&allow, view, &dp->allow, err);
-	if (!r)
-		r = redirect_map_open(&redirects, view, &dp->redirects, err);
+		r = prefix_map_adopt(fds, used ? current_view(dp)->root : none, &dp->banks[bank],
+				     err);
+	for (size_t i = 0; i < PART_COUNT; i++)
+		closep(&fds[i]);
 	return r;
+}
+
+static int pin_bank(const struct datapath *dp, unsigned bank, const struct prefix_map *map,
+		    struct error *err)
+{
+	char name[BPF_OBJ_NAME_LEN], path[PATH_MAX];
+
+	for (size_t i = 0; i < PART_COUNT; i++) {
+		bank_name(bank, (enum prefix_map_part)i, name);
+		pin_path(dp, name, path);
+		if (unlink(path) < 0 && errno != ENOENT)
+			return error_set(err, -errno, "cannot remove the pin %s: %s", path,
+					 error_name(errno));
+		if (bpf_obj_pin(prefix_map_fd(map, (enum prefix_map_part)i), path) < 0)
+			return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
+	}
+	return 0;
+}
+
+int datapath_offer_bank(struct datapath *dp, struct prefix_map *map, struct error *err)
+{
+	unsigned other = datapath_offered_bank(dp);
+	int r = pin_bank(dp, other, map, err); /* V4 */
+
+	if (r < 0)
+		return r;
+	prefix_map_close(dp->banks[other]);
+	dp->banks[other] = map;
+	return 0;
+}
+
+unsigned datapath_offered_bank(const struct datapath *dp)
+{
+	return !current_bank(dp);
+}
+
+struct prefix_map *datapath_offered(const struct datapath *dp)
+{
+	return dp->banks[datapath_offered_bank(dp)];
 }
 
 static bool exists(const char *pin_dir, const char *set)
@@ -219,10 +270,22 @@ int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err
 			return 0; /* somebody took it away: as good as none */
 	}
 	r = attach_maps(dp, true, err);
+	for (unsigned bank = 0; !r && bank < FWD_BANKS; bank++)
+		r = adopt_bank(dp, bank, err);
+	if (r == -EUCLEAN)
+		return 0;
 	if (r < 0)
 		return r;
+	dp->whole = !dp->control->changing;
+	/* Of what an earlier daemon unhooked. */
+	grace_wait();
 	*ret = take_pointer(&dp);
 	return 0;
+}
+
+bool datapath_is_whole(const struct datapath *dp)
+{
+	return dp->whole;
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -286,7 +349,7 @@ static int make_directory(const struct datapath *dp, struct error *err)
 }
 
 /* The TC object has every map; with no program to load it makes just these. */
-static int make_maps(struct datapath *dp, const struct datapath_sizes *sizes, struct error *err)
+static int make_maps(struct datapath *dp, struct error *err)
 {
 	struct tc_bpf *skel = tc_bpf__open();
 	int r;
@@ -295,12 +358,6 @@ static int make_maps(struct datapath *dp, const struct datapath_sizes *sizes, st
 		return error_set(err, -errno, "cannot open the programs: %s", error_name(errno));
 	bpf_program__set_autoload(skel->progs.fwd_tc_in, false);
 	bpf_program__set_autoload(skel->progs.fwd_tc_out, false);
-	bpf_map__set_max_entries(skel->maps.block4, sizes->block);
-	bpf_map__set_max_entries(skel->maps.block6, sizes->block);
-	bpf_map__set_max_entries(skel->maps.block_entries, sizes->block);
-	bpf_map__set_max_entries(skel->maps.allow4, sizes->allow);
-	bpf_map__set_max_entries(skel->maps.allow6, sizes->allow);
-	bpf_map__set_max_entries(skel->maps.allow_entries, sizes->allow);
 	r = tc_bpf__load(skel);
 	if (r < 0)
 		error_set(err, r, "the kernel does not make the maps: %s", error_name(r));
@@ -315,29 +372,51 @@ static int make_maps(struct datapath *dp, const struct datapath_sizes *sizes, st
 	return r;
 }
 
-int datapath_create(const char *pin_dir, const struct datapath_sizes *sizes, struct datapath **ret,
-		    struct error *err)
+static int pin_maps(const struct datapath *dp, struct error *err)
+{
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < MAPS; i++) {
+		pin_path(dp, map_names[i], path);
+		if (bpf_obj_pin(dp->fds[i], path) < 0)
+			return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
+	}
+	for (unsigned bank = 0; bank < FWD_BANKS; bank++) {
+		int r = pin_bank(dp, bank, dp->banks[bank], err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int datapath_create(const char *pin_dir, struct prefix_map *prefixes, u32 flags,
+		    struct datapath **ret, struct error *err)
 {
 	_cleanup_(datapath_closep) struct datapath *dp = new_datapath(pin_dir, NEXT);
-	char path[PATH_MAX];
 	int r;
 
 	if (!dp)
 		return error_no_memory(err);
 	r = make_directory(dp, err);
 	if (!r)
-		r = make_maps(dp, sizes, err);
+		r = make_maps(dp, err);
+	if (!r)
+		r = attach_maps(dp, false, err);
+	if (!r)
+		r = prefix_map_build(NULL, 0, 1, &dp->banks[1], err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < MAPS; i++) {
-		pin_path(dp, map_names[i], path);
-		if (bpf_obj_pin(dp->fds[i], path) < 0)
-			return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
+	dp->banks[0] = prefixes;
+	r = pin_maps(dp, err);
+	if (r < 0) {
+		dp->banks[0] = NULL; /* still the caller's */
+		return r;
 	}
-	r = attach_maps(dp, false, err);
-	if (r < 0)
-		return r;
 	dp->control->abi_version = FWD_ABI_VERSION;
+	current_view(dp)->flags = (u8)flags;
+	prefix_map_roots(prefixes, current_view(dp)->root);
+	dp->whole = true;
 	*ret = take_pointer(&dp);
 	return 0;
 }
@@ -369,8 +448,8 @@ void datapath_close(struct datapath *dp)
 {
 	if (!dp)
 		return;
-	prefix_map_close(dp->block);
-	prefix_map_close(dp->allow);
+	for (size_t i = 0; i < FWD_BANKS; i++)
+		prefix_map_close(dp->banks[i]);
 	redirect_map_close(dp->redirects);
 	if (dp->control)
 		munmap(dp->control, sizeof(*dp->control));
@@ -419,50 +498,61 @@ void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret)
 	}
 }
 
-static bool program_uses(int fd, const u32 *ids, size_t n)
-{
-	u32 used[64], size;
-	struct bpf_prog_info info = {
-		.nr_map_ids = ARRAY_SIZE(used),
-		.map_ids = (u64)(uintptr_t)used,
-	};
+/* The maps that a program uses; none where it cannot be asked. */
+struct used_maps {
+	u32 ids[64];
+	u32 n;
+};
 
-	size = sizeof(info);
-	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
-		return false;
-	for (u32 i = 0; i < info.nr_map_ids && i < ARRAY_SIZE(used); i++)
-		for (size_t j = 0; j < n; j++)
-			if (ids[j] && used[i] == ids[j])
-				return true;
+static void read_used_maps(u32 program_id, struct used_maps *ret)
+{
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
+	struct bpf_prog_info info = {
+		.nr_map_ids = ARRAY_SIZE(ret->ids),
+		.map_ids = (u64)(uintptr_t)ret->ids,
+	};
+	u32 size = sizeof(info);
+
+	ret->n = 0;
+	if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size))
+		ret->n = info.nr_map_ids < ARRAY_SIZE(ret->ids) ? info.nr_map_ids
+								: ARRAY_SIZE(ret->ids);
+}
+
+static bool is_used(const struct used_maps *used, u32 id)
+{
+	for (u32 i = 0; id && i < used->n; i++)
+		if (used->ids[i] == id)
+			return true;
 	return false;
 }
 
 bool datapath_owner_has(const struct datapath_owner *owner, u32 program_id)
 {
-	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
+	struct used_maps used;
 
-	return fd >= 0 && program_uses(fd, owner->control_ids, DATAPATH_SETS);
+	read_used_maps(program_id, &used);
+	for (size_t i = 0; i < DATAPATH_SETS; i++)
+		if (is_used(&used, owner->control_ids[i]))
+			return true;
+	return false;
 }
 
-bool datapath_has_program(const struct datapath *dp, u32 program_id)
+bool datapath_has_program(const struct datapath *dp, enum fwd_hook hook, u32 program_id)
 {
-	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
-	u32 id = map_id(dp->fds[MAP_CONTROL]);
+	struct used_maps used;
 
-	return fd >= 0 && program_uses(fd, &id, 1);
+	read_used_maps(program_id, &used);
+	if (!is_used(&used, map_id(dp->fds[MAP_CONTROL])))
+		return false;
+	/* That of packets coming in does not look prefixes up. */
+	for (size_t i = 0; hook != FWD_HOOK_TC_IN && i < FWD_BANKS; i++)
+		if (!is_used(&used, map_id(prefix_map_fd(dp->banks[i], PART_LINES))))
+			return false;
+	return true;
 }
 
 /* ---- changes of the policy ---- */
-
-struct prefix_map *datapath_block(struct datapath *dp)
-{
-	return dp->block;
-}
-
-struct prefix_map *datapath_allow(struct datapath *dp)
-{
-	return dp->allow;
-}
 
 struct redirect_map *datapath_redirects(struct datapath *dp)
 {
@@ -471,51 +561,96 @@ struct redirect_map *datapath_redirects(struct datapath *dp)
 
 u32 datapath_flags(const struct datapath *dp)
 {
-	return dp->control->flags[dp->control->view & 1];
+	return current_view(dp)->flags;
+}
+
+/* The view behind the one in use, once no packet holds it. */
+static unsigned next_view(const struct datapath *dp)
+{
+	unsigned next = (dp->control->view + 1) % FWD_VIEWS;
+
+	grace_wait_for(dp->left[next]);
+	return next;
+}
+
+static struct prefix_map *next_prefixes(const struct datapath *dp)
+{
+	return dp->banks[dp->next.bank];
 }
 
 int datapath_stage(struct datapath *dp, const struct datapath_change *change, struct error *err)
 {
-	unsigned other = !(dp->control->view & 1);
+	const struct fwd_view *now = current_view(dp);
 	int r;
 
-	dp->flags = change->flags;
-	dp->switch_views = change->n_block + change->n_allow > 1 || change->redirects_too ||
-			   change->flags != datapath_flags(dp);
-	r = prefix_map_stage(dp->block, other, change->block, change->n_block, err);
-	if (r < 0)
+	dp->next = *now;
+	dp->next.flags = (u8)change->flags;
+	dp->redirects_too = change->redirects_too;
+	if (change->offered_bank)
+		dp->next.bank = !now->bank;
+	if (change->redirects_too)
+		dp->next.tables = !now->tables;
+	dp->one_store = change->n_prefixes <= 1 && !memcmp(&dp->next, now, sizeof(*now));
+	dp->control->changing = 1;
+	r = prefix_map_stage(next_prefixes(dp), change->prefixes, change->n_prefixes, dp->one_store,
+			     err);
+	if (r < 0) {
+		dp->control->changing = 0;
 		return r;
-	r = prefix_map_stage(dp->allow, other, change->allow, change->n_allow, err);
-	if (!r && change->redirects_too)
-		r = redirect_map_stage(dp->redirects, other, change->redirects, change->n_redirects,
-				       change->scopes, change->n_scopes, err);
+	}
+	if (change->redirects_too)
+		r = redirect_map_stage(dp->redirects, dp->next.tables, change->redirects,
+				       change->n_redirects, change->scopes, change->n_scopes, err);
 	if (r < 0)
 		datapath_abort(dp);
 	return r;
 }
 
-void datapath_commit(struct datapath *dp)
+/* At most one root is another; it takes effect by that store, or by the settling of a table. */
+static void commit_in_place(struct datapath *dp)
+{
+	struct fwd_view *view = current_view(dp);
+	u32 roots[FWD_TRIES];
+
+	prefix_map_roots(next_prefixes(dp), roots);
+	for (size_t i = 0; i < FWD_TRIES; i++)
+		if (view->root[i] != roots[i])
+			__atomic_store_n(&view->root[i], roots[i], __ATOMIC_SEQ_CST); /* V3 */
+	prefix_map_settle(next_prefixes(dp));
+}
+
+static void commit_view(struct datapath *dp)
 {
 	struct fwd_control *control = dp->control;
-	unsigned old = control->view & 1;
+	unsigned old = control->view % FWD_VIEWS, next = next_view(dp);
 
-	/* One entry comes, goes or changes by the stores of settle() themselves. */
-	if (dp->switch_views) {
-		control->flags[!old] = dp->flags;
-		__atomic_store_n(&control->view, !old, __ATOMIC_SEQ_CST); /* V2 */
-		grace_wait();						  /* V3 */
-	}
-	prefix_map_settle(dp->block);
-	prefix_map_settle(dp->allow);
+	prefix_map_roots(next_prefixes(dp), dp->next.root);
+	control->views[next] = dp->next;
+	__atomic_store_n(&control->view, next, __ATOMIC_SEQ_CST); /* V1 */
+	dp->left[old] = grace_ticket();
+	prefix_map_settle(next_prefixes(dp));
+	if (!dp->redirects_too)
+		return;
+	grace_wait_for(dp->left[old]);
 	redirect_map_settle(dp->redirects);
-	control->flags[old] = dp->flags; /* V1 */
+}
+
+void datapath_commit(struct datapath *dp)
+{
+	if (dp->one_store)
+		commit_in_place(dp);
+	else
+		commit_view(dp);
+	dp->whole = true;
+	__atomic_store_n(&dp->control->changing, 0, __ATOMIC_RELEASE);
 }
 
 void datapath_abort(struct datapath *dp)
 {
-	prefix_map_abort(dp->block);
-	prefix_map_abort(dp->allow);
+	prefix_map_abort(next_prefixes(dp));
 	redirect_map_abort(dp->redirects);
+	if (dp->whole)
+		__atomic_store_n(&dp->control->changing, 0, __ATOMIC_RELEASE);
 }
 
 /* ---- programs ---- */
@@ -543,18 +678,32 @@ bool datapath_has_frags(void)
 	return known;
 }
 
+static int reuse_map(struct bpf_object *obj, const char *name, int fd, struct error *err)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(obj, name);
+	int r = map ? bpf_map__reuse_fd(map, fd) : -ENOENT;
+
+	return r < 0 ? error_set(err, r, "cannot give map %s to a program: %s", name, error_name(r))
+		     : 0;
+}
+
 /* Hands the pinned maps to an object that is open and not loaded. */
 static int reuse_maps(struct datapath *dp, struct bpf_object *obj, struct error *err)
 {
-	for (size_t i = 0; i < MAPS; i++) {
-		struct bpf_map *map = bpf_object__find_map_by_name(obj, map_names[i]);
-		int r = map ? bpf_map__reuse_fd(map, dp->fds[i]) : -ENOENT;
+	char name[BPF_OBJ_NAME_LEN];
+	int r = 0;
 
-		if (r < 0)
-			return error_set(err, r, "cannot give map %s to a program: %s",
-					 map_names[i], error_name(r));
+	for (size_t i = 0; !r && i < MAPS; i++)
+		r = reuse_map(obj, map_names[i], dp->fds[i], err);
+	for (unsigned bank = 0; bank < FWD_BANKS; bank++) {
+		for (size_t i = 0; !r && i < PART_COUNT; i++) {
+			enum prefix_map_part part = (enum prefix_map_part)i;
+
+			bank_name(bank, part, name);
+			r = reuse_map(obj, name, prefix_map_fd(dp->banks[bank], part), err);
+		}
 	}
-	return 0;
+	return r;
 }
 
 int datapath_open_xdp(struct datapath *dp, u32 slot, bool has_l2, struct bpf_object **ret,
@@ -739,33 +888,30 @@ void datapath_clear_counters(struct datapath *dp, u32 slot)
 	}
 }
 
-/* Adds, since packets are counted in `to` already; what comes within this call may be lost. */
-static void add_counters(int from_fd, int to_fd, u32 index, struct fwd_counters *more,
-			 struct fwd_counters *sum, int cpus)
+/* ---- memory ---- */
+
+/* What the kernel counts for a map: that of all CPUs, and of what it needs beside. */
+static size_t map_bytes(int fd)
 {
-	if (bpf_map_lookup_elem(from_fd, &index, more) < 0 ||
-	    bpf_map_lookup_elem(to_fd, &index, sum) < 0)
-		return;
-	for (int cpu = 0; cpu < cpus; cpu++) {
-		for (size_t v = 0; v < FWD_VERDICTS; v++) {
-			sum[cpu].by_verdict[v].packets += more[cpu].by_verdict[v].packets;
-			sum[cpu].by_verdict[v].bytes += more[cpu].by_verdict[v].bytes;
-		}
-	}
-	bpf_map_update_elem(to_fd, &index, sum, BPF_ANY);
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[64], line[128];
+	size_t bytes = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "memlock: %zu", &bytes) == 1)
+			break;
+	return bytes;
 }
 
-void datapath_copy_counters(struct datapath *from, struct datapath *to)
+size_t datapath_bytes(const struct datapath *dp)
 {
-	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ struct fwd_counters *more = calloc((size_t)cpus, sizeof(*more));
-	_cleanup_free_ struct fwd_counters *sum = calloc((size_t)cpus, sizeof(*sum));
+	size_t bytes = redirect_map_bytes(dp->redirects);
 
-	for (u32 i = 0; more && sum && i < FWD_MAX_INTERFACES * FWD_HOOKS; i++)
-		if (from->interfaces[i / FWD_HOOKS].ifindex)
-			add_counters(from->fds[MAP_COUNTERS], to->fds[MAP_COUNTERS], i, more, sum,
-				     cpus);
-	prefix_map_copy_counters(from->block, to->block);
-	prefix_map_copy_counters(from->allow, to->allow);
-	redirect_map_copy_counters(from->redirects, to->redirects);
+	for (size_t i = 0; i < MAPS; i++)
+		bytes += map_bytes(dp->fds[i]);
+	for (size_t i = 0; i < FWD_BANKS; i++)
+		bytes += prefix_map_bytes(dp->banks[i]);
+	return bytes;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The kernel's side of an instance: the pinned maps, the switch between the two views, and the
- * programs of each interface.
+ * The kernel's side of an instance: the pinned maps, the switch from view to view and from bank to
+ * bank, and the programs of each interface.
  *
  * Pins, below the pin directory:
  *
- *   current/MAP               the maps, by the names in bpf/abi.h
+ *   current/MAP               the maps, by the names in bpf/abi.h; those of a bank with its number
  *   current/xdp_SLOT          the programs of an interface, by its slot
  *   current/tc_in_SLOT
  *   current/tc_out_SLOT
@@ -29,10 +29,6 @@
 
 struct datapath;
 
-struct datapath_sizes {
-	u32 block, allow; /* entries */
-};
-
 /*
  * Makes the pin directory where it is not there, and locks it against a second daemon (-EBUSY) for
  * as long as *ret_fd is open.
@@ -40,14 +36,23 @@ struct datapath_sizes {
 int datapath_lock(const char *pin_dir, int *ret_fd, struct error *err);
 
 /*
- * Opens the pinned maps. *ret stays NULL, with 0, where there are none of this ABI version: then
- * make them with datapath_create().
+ * Opens the pinned maps. *ret stays NULL, with 0, where there are none of this ABI version, or they
+ * are damaged: then make others with datapath_create().
  */
 int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err);
 
-/* Makes new, empty maps, pinned in `next`. */
-int datapath_create(const char *pin_dir, const struct datapath_sizes *sizes, struct datapath **ret,
-		    struct error *err);
+/*
+ * False: an earlier daemon died in a change. What packets see is whole, what is behind it may not
+ * be: make a new bank of the policy, and put it in use.
+ */
+bool datapath_is_whole(const struct datapath *dp);
+
+/*
+ * Makes new maps, pinned in `next`, for what `prefixes` holds, made for bank 0. That is the
+ * datapath's from now on, if this succeeds.
+ */
+int datapath_create(const char *pin_dir, struct prefix_map *prefixes, u32 flags,
+		    struct datapath **ret, struct error *err);
 
 /* Says that the maps hold a whole policy and all programs use them: `next` becomes `current`. */
 int datapath_promote(struct datapath *dp, struct error *err);
@@ -70,20 +75,30 @@ void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret);
 /* True if the program is the instance's. */
 bool datapath_owner_has(const struct datapath_owner *owner, u32 program_id);
 
-/* True if it uses just these maps. */
-bool datapath_has_program(const struct datapath *dp, u32 program_id);
+/* True if it is a program of the hook and uses just these maps. */
+bool datapath_has_program(const struct datapath *dp, enum fwd_hook hook, u32 program_id);
 
-struct prefix_map *datapath_block(struct datapath *dp);
-struct prefix_map *datapath_allow(struct datapath *dp);
+/* The prefixes that packets see. */
+struct prefix_map *datapath_prefixes(const struct datapath *dp);
 struct redirect_map *datapath_redirects(struct datapath *dp);
+
+/*
+ * Puts maps, made for the bank that is not in use, in the place of that bank's; they are the
+ * datapath's from now on, if this succeeds. Programs have to be moved (interfaces_move()) before a
+ * change with `offered_bank` makes packets see them.
+ */
+int datapath_offer_bank(struct datapath *dp, struct prefix_map *prefixes, struct error *err);
+struct prefix_map *datapath_offered(const struct datapath *dp);
+unsigned datapath_offered_bank(const struct datapath *dp); /* its number */
 
 /* ---- changes of the policy ---- */
 
 /* All of it takes effect at once, or nothing does. */
 struct datapath_change {
-	const struct prefix_change *block, *allow;
-	size_t n_block, n_allow;
-	u32 flags; /* FWD_BLOCK_IN, FWD_BLOCK_OUT */
+	const struct prefix_change *prefixes;
+	size_t n_prefixes;
+	bool offered_bank; /* the prefixes are changes to the offered bank, which is used then */
+	u32 flags;	   /* FWD_BLOCK_IN, FWD_BLOCK_OUT */
 
 	/* False: they stay as they are, and the rest is not read. */
 	bool redirects_too;
@@ -134,5 +149,5 @@ bool datapath_is_current_code(struct datapath *dp, enum fwd_hook hook, u32 progr
 int datapath_counters(struct datapath *dp, u32 slot, enum fwd_hook hook, struct fwd_counters *ret);
 void datapath_clear_counters(struct datapath *dp, u32 slot);
 
-/* Carries all counters over to `to`, which has the same slots. */
-void datapath_copy_counters(struct datapath *from, struct datapath *to);
+/* Memory of all maps. */
+size_t datapath_bytes(const struct datapath *dp);

@@ -46,12 +46,18 @@ void interfaces_close(struct interfaces *ifs)
 	free(ifs);
 }
 
-void interfaces_use(struct interfaces *ifs, struct datapath *dp, const struct datapath_owner *owner)
+/* Which programs use the right maps has to be looked at again, which takes time. */
+static void forget_checks(struct interfaces *ifs)
 {
-	/* To check a program is to load it once more, which takes time. */
-	for (u32 slot = 0; slot < FWD_MAX_INTERFACES && dp != ifs->dp; slot++)
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
 		memset(ifs->slots[slot].attachment.checked, 0,
 		       sizeof(ifs->slots[slot].attachment.checked));
+}
+
+void interfaces_use(struct interfaces *ifs, struct datapath *dp, const struct datapath_owner *owner)
+{
+	if (dp != ifs->dp)
+		forget_checks(ifs);
 	ifs->dp = dp;
 	ifs->owner = *owner;
 }
@@ -362,6 +368,7 @@ int interfaces_prepare(struct interfaces *ifs, struct error *err)
 
 int interfaces_move(struct interfaces *ifs, struct error *err)
 {
+	forget_checks(ifs);
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		const struct fwd_interface *row = &datapath_interfaces(ifs->dp)[slot];
 		struct link_info link;

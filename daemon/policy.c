@@ -3,6 +3,7 @@
 
 #include "address_list.h"
 #include "clock.h"
+#include "store.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,8 +11,9 @@
 
 /* ---- making one ---- */
 
-/* Rules for prefixes in any order; duplicates, as lists have them, count once. */
-static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret, struct error *err)
+/* Duplicates, as lists have them, count once. */
+int policy_rules_from(struct prefix *prefixes, size_t n, const struct ruleset *old,
+		      struct ruleset **ret, struct error *err)
 {
 	_cleanup_(ruleset_freep) struct ruleset *set = ruleset_new();
 	_cleanup_free_ struct rule *rules = calloc(n + 1, sizeof(*rules));
@@ -22,29 +24,60 @@ static int ruleset_from(struct prefix *prefixes, size_t n, struct ruleset **ret,
 	prefix_sort(prefixes, n);
 	for (size_t i = 0; i < n; i++)
 		rules[i] = (struct rule){.prefix = prefixes[i], .created_s = now_s};
-	if (ruleset_put_sorted(set, rules, n) < 0)
+	if (ruleset_put_sorted(set, rules, n) < 0 || (old && ruleset_keep_created(set, old) < 0))
 		return error_no_memory(err);
 	*ret = take_pointer(&set);
 	return 0;
 }
 
-/* One without a file is empty. */
-static int load_feed(const struct config_feed *feed, struct origin *origin, struct error *err)
+int policy_read_feed(const struct config_feed *feed, const struct ruleset *old,
+		     struct ruleset **ret, struct error *err)
 {
-	struct address_list list = {0};
-	int r = feed->file ? address_list_load(feed->file, &list, err) : 0;
+	struct address_list list;
+	int r = address_list_load(feed->file, &list, err);
 
 	if (!r) {
-		r = ruleset_from(list.prefixes, list.n, &origin->rules, err);
+		r = policy_rules_from(list.prefixes, list.n, old, ret, err);
 		free(list.prefixes);
 	}
 	if (r < 0)
 		error_prepend(err, "feed \"%s\": ", feed->name);
-	snprintf(origin->name, sizeof(origin->name), "%s", feed->name);
 	return r;
 }
 
-static int load_origins(const struct config *config, struct policy *policy, struct error *err)
+/* The list that was given at run time; -ENOENT: there is none. */
+static int load_replaced(const char *dir, struct origin *origin, struct error *err)
+{
+	struct address_list list;
+	int r = store_feed_load(dir, origin->name, &list, &origin->loaded_s, err);
+
+	if (r < 0)
+		return r;
+	r = policy_rules_from(list.prefixes, list.n, NULL, &origin->rules, err);
+	free(list.prefixes);
+	origin->replaced = !r;
+	return r;
+}
+
+static int load_feed(const struct config_feed *feed, const char *dir, bool files_first,
+		     struct origin *origin, struct error *err)
+{
+	int r = -ENOENT;
+
+	snprintf(origin->name, sizeof(origin->name), "%s", feed->name);
+	if (!files_first || !feed->file)
+		r = load_replaced(dir, origin, err);
+	if (r != -ENOENT)
+		return r;
+	origin->loaded_s = wall_s();
+	if (feed->file)
+		return policy_read_feed(feed, NULL, &origin->rules, err);
+	origin->rules = ruleset_new();
+	return origin->rules ? 0 : error_no_memory(err);
+}
+
+static int load_origins(const struct config *config, bool files_first, struct policy *policy,
+			struct error *err)
 {
 	int r;
 
@@ -58,24 +91,26 @@ static int load_origins(const struct config *config, struct policy *policy, stru
 	policy->allow[ORIGIN_RUNTIME] = ruleset_new();
 	if (!policy->origins[ORIGIN_RUNTIME].rules || !policy->allow[ORIGIN_RUNTIME])
 		return error_no_memory(err);
-	r = ruleset_from(config->blacklist.addresses, config->blacklist.n_addresses,
-			 &policy->origins[ORIGIN_CONFIG].rules, err);
+	r = policy_rules_from(config->blacklist.addresses, config->blacklist.n_addresses, NULL,
+			      &policy->origins[ORIGIN_CONFIG].rules, err);
 	if (!r)
-		r = ruleset_from(config->allow, config->n_allow, &policy->allow[ORIGIN_CONFIG],
-				 err);
+		r = policy_rules_from(config->allow, config->n_allow, NULL,
+				      &policy->allow[ORIGIN_CONFIG], err);
 	for (size_t i = 0; !r && i < config->blacklist.n_feeds; i++)
-		r = load_feed(&config->blacklist.feeds[i], &policy->origins[ORIGIN_FEEDS + i], err);
+		r = load_feed(&config->blacklist.feeds[i], config->daemon.state_dir, files_first,
+			      &policy->origins[ORIGIN_FEEDS + i], err);
 	return r;
 }
 
-int policy_from_config(const struct config *config, struct policy **ret, struct error *err)
+int policy_from_config(const struct config *config, bool files_first, struct policy **ret,
+		       struct error *err)
 {
 	_cleanup_(policy_freep) struct policy *policy = calloc(1, sizeof(*policy));
 	int r;
 
 	if (!policy)
 		return error_no_memory(err);
-	r = load_origins(config, policy, err);
+	r = load_origins(config, files_first, policy, err);
 	if (r < 0)
 		return r;
 	policy->redirects = calloc(config->n_redirects + 1, sizeof(*policy->redirects));
@@ -229,21 +264,18 @@ int policy_check_redirects(const struct policy *policy, struct error *err)
 
 /* ---- reading ---- */
 
-struct policy_sets policy_block_sets(const struct policy *policy)
+struct policy_sets policy_sets_of(const struct policy *policy, enum prefix_table table)
 {
 	struct policy_sets sets = {.n = policy->n_origins};
 
+	if (table == TABLE_ALLOW)
+		return (struct policy_sets){
+			.sets = {policy->allow[ORIGIN_CONFIG], policy->allow[ORIGIN_RUNTIME]},
+			.n = ORIGIN_FEEDS,
+		};
 	for (size_t i = 0; i < sets.n; i++)
 		sets.sets[i] = policy->origins[i].rules;
 	return sets;
-}
-
-struct policy_sets policy_allow_sets(const struct policy *policy)
-{
-	return (struct policy_sets){
-		.sets = {policy->allow[ORIGIN_CONFIG], policy->allow[ORIGIN_RUNTIME]},
-		.n = ORIGIN_FEEDS,
-	};
 }
 
 u64 latest_end(u64 a, u64 b)
@@ -325,86 +357,67 @@ bool policy_walk_next_effective(struct policy_walk *walk, struct effective *ret)
 	return true;
 }
 
-size_t policy_count(const struct policy_sets *sets)
+/* ---- what packets are to see ---- */
+
+static size_t fill_items(const struct policy_sets *sets, enum prefix_table table,
+			 struct prefix_item *items)
 {
 	struct policy_walk walk;
-	struct effective unused;
+	struct effective next;
 	size_t n = 0;
 
 	policy_walk_start(&walk, sets, NULL);
-	while (policy_walk_next_effective(&walk, &unused))
-		n++;
+	while (policy_walk_next_effective(&walk, &next))
+		items[n++] = (struct prefix_item){
+			.prefix = next.prefix, .table = table, .expires_ns = next.expires_ns};
 	return n;
 }
 
-/* ---- the difference to what packets see ---- */
-
-struct change_list {
-	struct prefix_change *items;
-	size_t n, room;
-};
-
-static int add_change(struct change_list *list, enum prefix_change_kind kind,
-		      const struct prefix *prefix, u64 expires_ns)
+int policy_items(const struct policy *policy, struct prefix_item **ret, size_t *ret_n,
+		 size_t *ret_n_block, struct error *err)
 {
-	if (list->n == list->room) {
-		size_t room = list->room ? list->room * 2 : 64;
-		struct prefix_change *more = reallocarray(list->items, room, sizeof(*more));
+	struct policy_sets block = policy_sets_of(policy, TABLE_BLOCK);
+	struct policy_sets allow = policy_sets_of(policy, TABLE_ALLOW);
+	struct prefix_item *items;
+	size_t n = 0;
 
-		if (!more)
-			return -ENOMEM;
-		list->items = more;
-		list->room = room;
-	}
-	list->items[list->n++] = (struct prefix_change){
-		.prefix = *prefix, .kind = (u8)kind, .expires_ns = expires_ns};
+	for (size_t i = 0; i < block.n; i++)
+		n += ruleset_size(block.sets[i]);
+	for (size_t i = 0; i < allow.n; i++)
+		n += ruleset_size(allow.sets[i]);
+	items = calloc(n + 1, sizeof(*items));
+	if (!items)
+		return error_no_memory(err);
+	*ret_n_block = fill_items(&block, TABLE_BLOCK, items);
+	*ret_n = *ret_n_block + fill_items(&allow, TABLE_ALLOW, items + *ret_n_block);
+	*ret = items;
 	return 0;
 }
 
-/* Both sides in order, walked side by side. */
-static int compare_sides(const struct policy_sets *sets, const struct prefix_map_item *seen,
-			 size_t n, struct change_list *list)
+static int compare_items(const struct prefix_item *a, const struct prefix_item *b)
 {
-	struct policy_walk walk;
-	struct effective want;
-	bool more;
-	size_t i = 0;
+	if (a->table != b->table)
+		return a->table < b->table ? -1 : 1;
+	return prefix_compare(&a->prefix, &b->prefix);
+}
+
+int policy_diff(const struct prefix_item *from, size_t n_from, const struct prefix_item *to,
+		size_t n_to, struct prefix_change_list *ret)
+{
+	size_t i = 0, j = 0;
 	int r = 0;
 
-	policy_walk_start(&walk, sets, NULL);
-	more = policy_walk_next_effective(&walk, &want);
-	while (!r && (more || i < n)) {
-		int order = !more ? 1 : i == n ? -1 : prefix_compare(&want.prefix, &seen[i].prefix);
+	while (!r && (i < n_from || j < n_to)) {
+		int order = i == n_from ? 1 : j == n_to ? -1 : compare_items(&from[i], &to[j]);
 
 		if (order < 0)
-			r = add_change(list, PREFIX_INSERT, &want.prefix, want.expires_ns);
+			r = prefix_change_add(ret, PREFIX_REMOVE, &from[i]);
 		else if (order > 0)
-			r = add_change(list, PREFIX_REMOVE, &seen[i].prefix, 0);
-		else if (want.expires_ns != seen[i].expires_ns)
-			r = add_change(list, PREFIX_RETIME, &want.prefix, want.expires_ns);
-		if (order >= 0)
-			i++;
-		if (order <= 0)
-			more = policy_walk_next_effective(&walk, &want);
+			r = prefix_change_add(ret, PREFIX_INSERT, &to[j]);
+		else if (from[i].expires_ns != to[j].expires_ns)
+			r = prefix_change_add(ret, PREFIX_RETIME, &to[j]);
+		i += order <= 0;
+		j += order >= 0;
 	}
 	return r;
-}
-
-int policy_diff(const struct policy_sets *sets, const struct prefix_map *map,
-		struct prefix_change **ret, size_t *ret_n, struct error *err)
-{
-	_cleanup_free_ struct prefix_map_item *seen = NULL;
-	struct change_list list = {0};
-	size_t n;
-	int r = prefix_map_snapshot(map, &seen, &n, err);
-
-	if (r < 0)
-		return r;
-	if (compare_sides(sets, seen, n, &list) < 0) {
-		free(list.items);
-		return error_no_memory(err);
-	}
-	*ret = list.items;
-	*ret_n = list.n;
-	return 0;
 }

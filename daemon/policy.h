@@ -23,6 +23,8 @@ enum {
 struct origin {
 	char name[ORIGIN_NAME_MAX + 1];
 	struct ruleset *rules; /* blocked */
+	s64 loaded_s;	       /* when they were read, CLOCK_REALTIME */
+	bool replaced;	       /* of a feed: by a list that was given at run time */
 };
 
 struct policy {
@@ -39,12 +41,25 @@ struct policy {
 };
 
 /*
- * A policy of the configuration and the files of its feeds, with nothing from run time yet. An
- * error names the file, and the line where one is at fault.
+ * A policy of the configuration and its feeds, with nothing from run time else. A feed has the list
+ * that was given at run time, if there is one, and otherwise its file's; with `files_first` it is
+ * the other way round. An error names the file, and the line where one is at fault.
  */
-int policy_from_config(const struct config *config, struct policy **ret, struct error *err);
+int policy_from_config(const struct config *config, bool files_first, struct policy **ret,
+		       struct error *err);
 void policy_free(struct policy *policy);
 DEFINE_CLEANUP(struct policy *, policy_free);
+
+/*
+ * The file of a feed as the feed's rules; what `old`, which may be NULL, has, too, is as old as
+ * there.
+ */
+int policy_read_feed(const struct config_feed *feed, const struct ruleset *old,
+		     struct ruleset **ret, struct error *err);
+
+/* Rules of prefixes, which are put in order, in the same way. */
+int policy_rules_from(struct prefix *prefixes, size_t n, const struct ruleset *old,
+		      struct ruleset **ret, struct error *err);
 
 /*
  * A snapshot of everything, in a time that goes by the number of blocks (ruleset.h). From then on
@@ -77,8 +92,7 @@ struct policy_sets {
 	size_t n;
 };
 
-struct policy_sets policy_block_sets(const struct policy *policy);
-struct policy_sets policy_allow_sets(const struct policy *policy);
+struct policy_sets policy_sets_of(const struct policy *policy, enum prefix_table table);
 
 /* False: no set has the prefix. */
 bool policy_effective(const struct policy_sets *sets, const struct prefix *prefix,
@@ -104,9 +118,13 @@ const struct rule *policy_walk_next(struct policy_walk *walk, size_t *ret_set);
 /* The next prefix, all its rules taken together; false at the end. */
 bool policy_walk_next_effective(struct policy_walk *walk, struct effective *ret);
 
-/* What has to change for packets to see these sets. The caller frees *ret. */
-int policy_diff(const struct policy_sets *sets, const struct prefix_map *map,
-		struct prefix_change **ret, size_t *ret_n, struct error *err);
+/*
+ * All that packets are to see, as prefix_map_build() takes it. *ret_n_block: those of the
+ * blacklist. The caller frees *ret.
+ */
+int policy_items(const struct policy *policy, struct prefix_item **ret, size_t *ret_n,
+		 size_t *ret_n_block, struct error *err);
 
-/* The number of prefixes, each counted once. */
-size_t policy_count(const struct policy_sets *sets);
+/* Adds the changes that lead from one such list to another. 0 or -ENOMEM. */
+int policy_diff(const struct prefix_item *from, size_t n_from, const struct prefix_item *to,
+		size_t n_to, struct prefix_change_list *ret);

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A set of prefixes as the packets see it: two tries in the kernel, one a family, that lead to
- * entries with counters (bpf/abi.h). The seam behind which the lookup can change.
+ * The prefixes of one bank of maps as packets see them: those of the blacklist and the allowlist,
+ * of both families. Four tries of lines (bpf/trie.h) lead to entries with counters.
  *
- * It is a projection: the rules themselves live in the policy. Changes are staged in the view that
- * packets do not see; nothing they see changes before the caller has switched views. Then the
- * changes are settled, or aborted if the switch did not come.
+ * It is a projection: the rules themselves live in the policy. A small change is staged aside and
+ * hooked in by one store of its caller's; a large one, or one that needs more room, makes a new
+ * bank.
  *
  *   P1  Between calls at most one group of changes is staged.
  *   P2  stage() changes nothing that packets see, and on failure leaves nothing staged.
  *   P3  settle() and abort() cannot fail.
+ *   P4  An entry keeps its index, and so its counters, as long as its prefix stays.
  */
 #pragma once
 
@@ -20,19 +21,51 @@
 
 struct prefix_map;
 
-/*
- * The maps; the descriptors stay the caller's and must stay open.
- */
-struct prefix_map_fds {
-	int trie4, trie6, entries;
-	u32 capacity; /* elements of `entries` */
+/* The tables of prefixes. */
+enum prefix_table {
+	TABLE_BLOCK,
+	TABLE_ALLOW,
+	TABLE_COUNT,
 };
 
-/* `view`: the one that packets see. What an earlier daemon left half done is cleaned up. */
-int prefix_map_open(const struct prefix_map_fds *fds, unsigned view, struct prefix_map **ret,
-		    struct error *err);
+/* The maps of a bank. */
+enum prefix_map_part {
+	PART_LINES,
+	PART_ENTRIES4,
+	PART_ENTRIES6,
+	PART_COUNT,
+};
+
+/* A prefix as packets are to see it. */
+struct prefix_item {
+	struct prefix prefix;
+	u8 table;	/* enum prefix_table */
+	u64 expires_ns; /* CLOCK_BOOTTIME; 0: never */
+};
+
+/*
+ * Makes maps that hold the items, with some room to grow, and no others. Items are in order within
+ * a table, the blacklist first, none twice. Touches nothing that packets see; any thread may call
+ * it. `bank` is for the names of the maps.
+ */
+int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
+		     struct prefix_map **ret, struct error *err);
+
+/*
+ * Takes up the maps of an earlier daemon, whose descriptors it duplicates. -EUCLEAN: they do not
+ * hold what they should.
+ */
+int prefix_map_adopt(const int fds[PART_COUNT], const u32 roots[FWD_TRIES], struct prefix_map **ret,
+		     struct error *err);
+
 void prefix_map_close(struct prefix_map *map);
 DEFINE_CLEANUP(struct prefix_map *, prefix_map_close);
+
+/* The map's. */
+int prefix_map_fd(const struct prefix_map *map, enum prefix_map_part part);
+
+/* Where packets are to begin; with staged changes: once those are in. */
+void prefix_map_roots(const struct prefix_map *map, u32 ret[FWD_TRIES]);
 
 enum prefix_change_kind {
 	PREFIX_INSERT,
@@ -41,37 +74,68 @@ enum prefix_change_kind {
 };
 
 struct prefix_change {
-	struct prefix prefix;
-	u8 kind;	/* enum prefix_change_kind */
-	u64 expires_ns; /* CLOCK_BOOTTIME; 0: never */
+	struct prefix_item item;
+	u8 kind; /* enum prefix_change_kind */
 };
 
-/*
- * Stages changes for `view`, the one that packets do not see; each prefix at most once. -E2BIG: a
- * map of larger capacity is needed. -ENOENT, -EEXIST: the map is not what the caller thinks.
- */
-int prefix_map_stage(struct prefix_map *map, unsigned view, const struct prefix_change *changes,
-		     size_t n, struct error *err);
+/* Begin with zeros; the owner frees the items. */
+struct prefix_change_list {
+	struct prefix_change *items;
+	size_t n, room;
+};
 
-/* The view of the last stage() is what packets see now, and no packet sees the other any more. */
+/* 0 or -ENOMEM. */
+int prefix_change_add(struct prefix_change_list *list, enum prefix_change_kind kind,
+		      const struct prefix_item *item);
+
+/*
+ * Stages changes; each prefix at most once a table. `alone`: nothing else has to take effect with
+ * them; then a single change may be one store in a table of cells, and the roots stay. -E2BIG: a
+ * new bank is needed. -ENOENT, -EEXIST: the map is not what the caller thinks.
+ */
+int prefix_map_stage(struct prefix_map *map, const struct prefix_change *changes, size_t n,
+		     bool alone, struct error *err);
+
+/* The roots are what packets see now. */
 void prefix_map_settle(struct prefix_map *map);
 void prefix_map_abort(struct prefix_map *map);
 
-/* Entries that packets can see; not those that have expired and are still there. */
-u32 prefix_map_size(const struct prefix_map *map);
+/* Entries of a table, those that have ended and are still there included. */
+u32 prefix_map_size(const struct prefix_map *map, enum prefix_table table);
+
+/* Entries that there is room for. */
 u32 prefix_map_capacity(const struct prefix_map *map);
 
-/* The entry of exactly this prefix. Valid until the next change. NULL: there is none. */
-const struct fwd_entry *prefix_map_find(const struct prefix_map *map, const struct prefix *prefix);
+/* False: there is little room left, or far too much; a new bank should be made. */
+bool prefix_map_fits(const struct prefix_map *map);
 
-/* What packets see now, in order. The caller frees it. */
-struct prefix_map_item {
-	struct prefix prefix;
+/* True if it is larger than one that holds nothing. */
+bool prefix_map_is_large(const struct prefix_map *map);
+
+/* Memory of the maps. */
+size_t prefix_map_bytes(const struct prefix_map *map);
+
+/* What is known of an entry. */
+struct prefix_state {
 	u64 expires_ns;
+	u64 packets, bytes;
+	u32 last_hit; /* as in struct fwd_entry */
 };
 
-int prefix_map_snapshot(const struct prefix_map *map, struct prefix_map_item **ret, size_t *ret_n,
-			struct error *err);
+/* False: there is no entry of exactly this prefix. */
+bool prefix_map_read(const struct prefix_map *map, enum prefix_table table,
+		     const struct prefix *prefix, struct prefix_state *ret);
 
-/* Carries counters over to `to`, for the prefixes that are in both. */
-void prefix_map_copy_counters(const struct prefix_map *from, struct prefix_map *to);
+/*
+ * Adds the changes that lead from the map to the items, each prefix of them at most once a table. 0
+ * or -ENOMEM.
+ */
+int prefix_map_diff(const struct prefix_map *map, const struct prefix_item *items, size_t n,
+		    struct prefix_change_list *ret);
+
+/* The same of one prefix; not `wanted`: it is to go. */
+int prefix_map_diff_one(const struct prefix_map *map, const struct prefix_item *item, bool wanted,
+			struct prefix_change_list *ret);
+
+/* Adds the counters to those of `to`, for the prefixes that are in both. */
+void prefix_map_add_counters(const struct prefix_map *from, struct prefix_map *to);

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 
 #define HOOKS	    2 /* FWD_HOOK_TC_IN and FWD_HOOK_TC_OUT */
-#define TABLE_BYTES (FWD_TABLE_LINES * sizeof(struct fwd_port_line))
+#define TABLE_BYTES (FWD_PORT_TABLE_LINES * sizeof(struct fwd_port_line))
 
 /* What a table slot holds in each view. A descriptor -1: no table. */
 struct table {
@@ -193,7 +193,7 @@ static int make_table(const struct fwd_port_line *lines, int *ret_fd, struct err
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
 	_cleanup_close_ int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fwd_ports", sizeof(u32),
-						sizeof(*lines), FWD_TABLE_LINES, &opts);
+						sizeof(*lines), FWD_PORT_TABLE_LINES, &opts);
 	void *memory;
 
 	if (fd < 0)
@@ -492,28 +492,12 @@ bool redirect_map_read(const struct redirect_map *map, const struct redirect *re
 	return true;
 }
 
-void redirect_map_copy_counters(const struct redirect_map *from, struct redirect_map *to)
+size_t redirect_map_bytes(const struct redirect_map *map)
 {
-	int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ struct fwd_counter *counts = calloc((size_t)cpus, sizeof(*counts));
+	size_t bytes = 0;
 
-	for (u32 i = 1; counts && i < FWD_MAX_REDIRECTS; i++) {
-		const struct fwd_redirect *row = &from->rows[i];
-		struct redirect redirect = {
-			.direction = row->direction,
-			.protocol = row->protocol,
-			.port_first = row->port_first,
-			.port_last = row->port_last,
-			.mode = row->mode_wanted,
-		};
-		u32 number;
-
-		if (!row->used)
-			continue;
-		memcpy(redirect.interface, row->interface, sizeof(redirect.interface));
-		memcpy(redirect.target, row->target_name, sizeof(redirect.target));
-		number = find_row(to, &redirect);
-		if (number && !bpf_map_lookup_elem(from->fds.counts, &i, counts))
-			bpf_map_update_elem(to->fds.counts, &number, counts, BPF_ANY);
-	}
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
+		for (u32 hook = 0; hook < HOOKS; hook++)
+			bytes += map->tables[slot][hook].current_fd >= 0 ? TABLE_BYTES : 0;
+	return bytes;
 }

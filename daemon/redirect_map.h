@@ -69,5 +69,5 @@ struct redirect_state {
 bool redirect_map_read(const struct redirect_map *map, const struct redirect *redirect,
 		       struct redirect_state *ret);
 
-/* Carries counters over to `to`, for the redirects that are in both. */
-void redirect_map_copy_counters(const struct redirect_map *from, struct redirect_map *to);
+/* Memory of the port tables. */
+size_t redirect_map_bytes(const struct redirect_map *map);

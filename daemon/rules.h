@@ -16,17 +16,19 @@
 #include "interfaces.h"
 #include "policy.h"
 #include "store.h"
+#include "worker.h"
 
 struct rules;
 
 /*
  * Takes up the rules of `config` and `store`: adopts what is pinned, or makes it, brings it to the
  * policy, and has `ifs` attach it. All arguments must outlive the rules, but for `config`, which
- * becomes theirs on success.
+ * becomes theirs on success; the worker is to be closed before.
  */
 int rules_open(struct config *config, struct store *store, struct interfaces *ifs,
-	       struct rules **ret, struct error *err);
-/* Packets go on to be filtered. */
+	       struct worker *worker, struct rules **ret, struct error *err);
+/* Packets go on to be filtered. Large changes that are not done are not made, and nobody is told.
+ */
 void rules_close(struct rules *rules);
 DEFINE_CLEANUP(struct rules *, rules_close);
 
@@ -36,52 +38,71 @@ const struct policy *rules_policy(const struct rules *rules);
 struct datapath *rules_datapath(const struct rules *rules);
 bool rules_adopted(const struct rules *rules);
 
-/* Of one table: the rules by origin, and what packets see. */
-struct policy_sets rules_sets(const struct rules *rules, enum store_table table);
-struct prefix_map *rules_map(const struct rules *rules, enum store_table table);
+/* Of one table: the rules by origin. */
+struct policy_sets rules_sets(const struct rules *rules, enum prefix_table table);
+
+/* What packets see. */
+const struct prefix_map *rules_map(const struct rules *rules);
+
+enum rules_kind {
+	RULES_ADD,	    /* block prefixes, or put them on the allowlist */
+	RULES_REMOVE,	    /* -ENOENT: one of them is not a runtime rule; then none is removed */
+	RULES_FLUSH,	    /* remove all runtime rules of the blacklist */
+	RULES_FEED_REPLACE, /* put a list in the place of a feed's */
+	RULES_FEED_RELOAD,  /* read the files of feeds again */
+	RULES_RELOAD,	    /* put another configuration in the place of the one in force */
+	RULES_RESIZE,	    /* fit the maps to what is in them */
+};
+
+/* A change of prefixes. What it points to is its own. */
+struct rules_request {
+	enum rules_kind kind;
+	enum prefix_table table; /* of RULES_ADD and RULES_REMOVE, as are: */
+	struct prefix *prefixes; /* to be put in order */
+	size_t n;
+	int list_fd;			/* a list of addresses instead of them; -1: none */
+	s64 ttl_s;			/* 0: for good */
+	struct comment *comment;	/* or NULL */
+	char feed[ORIGIN_NAME_MAX + 1]; /* of RULES_FEED_...; empty: all */
+	const char *config_file;	/* of RULES_RELOAD; stays the caller's */
+};
+
+void rules_request_clear(struct rules_request *request);
 
 struct rules_count {
+	size_t entries; /* of the feeds that were changed */
 	size_t added, updated, removed;
 };
 
+/* How a large change ended: as the function would have returned. */
+struct rules_end {
+	int r;
+	struct rules_count count;
+	struct error err;
+	const struct config_errors *errors; /* of the configuration's file; or NULL */
+};
+
+struct rules_later {
+	void (*done)(void *data, const struct rules_end *end); /* NULL: nobody wants to know */
+	void *data;
+};
+
+/* Up to this many prefixes are changed at once; what is more is made in the worker thread. */
+#define RULES_SMALL 4096
+
 /*
- * Blocks prefixes, or puts them on the allowlist. `ttl_s` 0: for good; `comment` may be NULL.
- * `prefixes` are put in order. -ENOSPC: full.
+ * Makes a change. What is large comes back as -EINPROGRESS, and then later->done() is called from
+ * the event loop; meanwhile small changes go on to be made at once. What the request points to is
+ * taken over, whatever comes back. -ENOSPC: full.
  */
-int rules_add(struct rules *rules, enum store_table table, struct prefix *prefixes, size_t n,
-	      s64 ttl_s, const char *comment, struct rules_count *ret, struct error *err);
-
-/* -ENOENT: one of them is not a runtime rule; then none is removed. */
-int rules_remove(struct rules *rules, enum store_table table, struct prefix *prefixes, size_t n,
-		 struct rules_count *ret, struct error *err);
-
-/* Removes all runtime rules. */
-int rules_flush(struct rules *rules, enum store_table table, struct rules_count *ret,
-		struct error *err);
+int rules_submit(struct rules *rules, struct rules_request *request,
+		 const struct rules_later *later, struct rules_count *ret, struct error *err);
 
 /* -EEXIST: it overlaps another, or is the configuration's. */
 int rules_add_redirect(struct rules *rules, const struct redirect *redirect,
 		       struct rules_count *ret, struct error *err);
 int rules_remove_redirect(struct rules *rules, const struct redirect *redirect,
 			  struct rules_count *ret, struct error *err);
-
-/* Puts another configuration in the place of the one in force, which becomes theirs on success. */
-int rules_reload(struct rules *rules, struct config *config, struct rules_count *ret,
-		 struct error *err);
-
-/*
- * Puts `prefixes`, which are put in order, in the place of a feed's entries; they stand until its
- * file is read again. -ENOENT: the configuration has no feed of the name. -ENOSPC: full.
- */
-int rules_replace_feed(struct rules *rules, const char *name, struct prefix *prefixes, size_t n,
-		       struct rules_count *ret, struct error *err);
-
-/*
- * Reads the file of a feed again, or, with NULL, of every feed that has one. -ENOENT: there is no
- * such feed; -EINVAL: it has no file, or a bad one.
- */
-int rules_reload_feed(struct rules *rules, const char *name_or_NULL, struct rules_count *ret,
-		      struct error *err);
 
 /* Removes rules that have ended. Returns when the next one ends (CLOCK_BOOTTIME), 0 for never. */
 u64 rules_expire(struct rules *rules);

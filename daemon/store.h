@@ -54,6 +54,7 @@ int store_put(struct store *store, enum store_table table, const struct rule *ru
 	      struct error *err);
 int store_remove(struct store *store, enum store_table table, const struct prefix *prefix,
 		 struct error *err);
+
 /*
  * Costs the same whatever the table holds: it is a bulk change, too. Those that were committed
  * before it have no effect any more.

@@ -6,7 +6,8 @@
  * into the database, store_file.c has what plain files need.
  *
  * Rows and bulk changes are put in order by `seq`. A bulk change gets the next number as it is
- * registered; a row carries the number of the newest bulk change at the time it was written.
+ * registered; a row carries the number of the newest bulk change at the time it was written. A
+ * clear is a bulk change without a file: it makes those before it void, and removes older rows.
  *
  *   S1  A bulk change does not touch rows whose seq is its own or higher: they are newer.
  *   S2  Bulk changes are folded in order of their seq.

@@ -247,7 +247,7 @@ Test(redirect_map, no_redirects_take_the_tables_away)
 	cr_assert_eq(stage(map, 0, NULL, 0), 0);
 	redirect_map_settle(map);
 	expect_both(0, 80, "");
-	for (unsigned view = 0; view < FWD_VIEWS; view++)
+	for (unsigned view = 0; view < FWD_TABLE_SETS; view++)
 		for (size_t i = 0; i < ARRAY_SIZE(scopes); i++)
 			cr_expect_eq(table_id(view, scopes[i].slot, FWD_HOOK_TC_IN), 0);
 }
@@ -358,27 +358,9 @@ Test(redirect_map, hits_stay_while_others_come_and_go)
 	cr_expect_eq(state_of(map, &redirects[0]).packets, 0, "it was gone in between");
 }
 
-Test(redirect_map, counters_go_over_to_other_maps)
-{
-	const struct redirect redirects[] = {tcp("eth0", 80, 80, "lan"),
-					     tcp("eth0", 81, 81, "lan")};
-	_cleanup_(redirect_map_closep) struct redirect_map *from = open_map(0), *to = NULL;
-	u64 cpus = (u64)libbpf_num_possible_cpus();
-
-	cr_assert_eq(stage(from, 1, redirects, 2), 0);
-	redirect_map_settle(from);
-	set_count(2, 7);
-	make_maps();
-	to = open_map(0);
-	cr_assert_eq(stage(to, 1, &redirects[1], 1), 0);
-	redirect_map_settle(to);
-	redirect_map_copy_counters(from, to);
-	cr_expect_eq(state_of(to, &redirects[1]).packets, 7 * cpus);
-}
-
 /* ---- a daemon that dies ---- */
 
-static const char *const after_death[FWD_VIEWS] = {"old", "new"};
+static const char *const after_death[FWD_TABLE_SETS] = {"old", "new"};
 
 static void die_staged(void)
 {
@@ -393,7 +375,7 @@ static void die_staged(void)
 
 Test(redirect_map, death_before_or_behind_the_switch_leaves_one_policy_whole)
 {
-	for (unsigned view = 0; view < FWD_VIEWS; view++) {
+	for (unsigned view = 0; view < FWD_TABLE_SETS; view++) {
 		_cleanup_(redirect_map_closep) struct redirect_map *map = NULL;
 
 		if (view)

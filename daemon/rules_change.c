@@ -1,0 +1,896 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Large changes of the rules: made in the worker thread, while small ones go on.
+ *
+ *   L1  begin(): the event loop takes a snapshot of the policy.
+ *   L2  work(): the worker makes the next policy of it, the difference for packets or, where that
+ *       is large, a new bank of maps, and writes what is to be durable into files aside.
+ *   L3  finish(): the event loop puts in what small changes did meanwhile, makes it durable, and
+ *       has packets see it by one store. What fails before that leaves everything as it was.
+ *   L4  One change is made at a time. A small change that was made meanwhile comes before it.
+ */
+#include "address_list.h"
+#include "clock.h"
+#include "grace.h"
+#include "log.h"
+#include "rules_state.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct noted {
+	struct prefix prefix;
+	u8 table;
+};
+
+struct change {
+	struct change *next;
+	struct rules *rules;
+	struct rules_request request;
+	struct rules_later later;
+	bool rebuild; /* a difference did not fit: a new bank is needed */
+
+	/* For the worker. */
+	struct policy *before;
+	unsigned bank;
+	u64 expires_ns; /* of what RULES_ADD adds */
+	s64 created_s;
+
+	/* Of the worker; `end` of both. */
+	struct policy *after;
+	struct config *config; /* of a reload */
+	struct config_errors errors;
+	struct prefix_change_list list; /* the difference, */
+	struct prefix_map *prefixes;	/* or a new bank, */
+	bool offered;			/* which is the datapath's already */
+	struct rule *puts;		/* of RULES_ADD */
+	struct store_bulk *bulk;
+	struct store_feed *feeds[CONFIG_FEEDS_MAX];
+	size_t n_feeds;
+	struct rules_end end;
+
+	/* What small changes did since the snapshot. */
+	struct noted *noted;
+	size_t n_noted, noted_room;
+	bool lost_note;
+};
+
+static void clear_result(struct change *change)
+{
+	policy_free(change->before);
+	policy_free(change->after);
+	config_free(change->config);
+	config_errors_clear(&change->errors);
+	free(change->list.items);
+	prefix_map_close(change->prefixes);
+	free(change->puts);
+	store_bulk_drop(change->bulk);
+	for (size_t i = 0; i < change->n_feeds; i++)
+		store_feed_drop(change->feeds[i]);
+	free(change->noted);
+	*change = (struct change){
+		.next = change->next,
+		.rules = change->rules,
+		.request = change->request,
+		.later = change->later,
+		.rebuild = change->rebuild,
+	};
+}
+
+static void change_free(struct change *change)
+{
+	clear_result(change);
+	rules_request_clear(&change->request);
+	free(change);
+}
+
+void change_note(struct rules *rules, enum prefix_table table, const struct prefix *prefix)
+{
+	struct change *change = rules->changes;
+
+	if (!change)
+		return;
+	if (change->n_noted == change->noted_room) {
+		size_t room = change->noted_room ? change->noted_room * 2 : 64;
+		struct noted *more = reallocarray(change->noted, room, sizeof(*more));
+
+		if (!more) {
+			change->lost_note = true;
+			return;
+		}
+		change->noted = more;
+		change->noted_room = room;
+	}
+	change->noted[change->n_noted++] = (struct noted){*prefix, (u8)table};
+}
+
+/* ---- the worker: the next policy ---- */
+
+static int read_list(struct rules_request *request, struct error *err)
+{
+	struct address_list list;
+	int r = 0;
+
+	if (request->list_fd >= 0) {
+		r = address_list_read(request->list_fd, NULL, &list, err);
+		if (r < 0)
+			return r;
+		closep(&request->list_fd);
+		request->list_fd = -1;
+		request->prefixes = list.prefixes;
+		request->n = list.n;
+	}
+	request->n = prefix_sort_unique(request->prefixes, request->n);
+	return r;
+}
+
+/* The rule of the prefix in a set that is walked in the same order. */
+static const struct rule *seek_rule(struct ruleset_cursor *cursor, const struct prefix *prefix)
+{
+	const struct rule *rule;
+
+	while ((rule = ruleset_at(cursor)) && prefix_compare(&rule->prefix, prefix) < 0)
+		ruleset_next(cursor);
+	return rule && prefix_equal(&rule->prefix, prefix) ? rule : NULL;
+}
+
+static int add(struct change *change, struct error *err)
+{
+	const struct rules_request *request = &change->request;
+	struct ruleset *runtime = rules_runtime(change->after, request->table);
+	struct ruleset_cursor cursor = ruleset_seek(runtime, NULL);
+
+	change->puts = calloc(request->n + 1, sizeof(*change->puts));
+	if (!change->puts)
+		return error_no_memory(err);
+	for (size_t i = 0; i < request->n; i++) {
+		const struct rule *old = seek_rule(&cursor, &request->prefixes[i]);
+
+		change->puts[i] = (struct rule){
+			.prefix = request->prefixes[i],
+			.created_s = old ? old->created_s : change->created_s,
+			.expires_ns = change->expires_ns,
+			.comment = request->comment,
+		};
+		change->end.count.updated += old != NULL;
+		change->end.count.added += old == NULL;
+	}
+	return ruleset_put_sorted(runtime, change->puts, request->n) < 0 ? error_no_memory(err) : 0;
+}
+
+static int remove_runtime(struct change *change, struct error *err)
+{
+	const struct rules_request *request = &change->request;
+	struct ruleset *runtime = rules_runtime(change->after, request->table);
+	struct ruleset_cursor cursor = ruleset_seek(runtime, NULL);
+
+	for (size_t i = 0; i < request->n; i++)
+		if (!seek_rule(&cursor, &request->prefixes[i]))
+			return rules_refuse_removal(change->after, request->table,
+						    &request->prefixes[i], err);
+	change->end.count.removed = request->n;
+	return ruleset_remove_sorted(runtime, request->prefixes, request->n) < 0
+		       ? error_no_memory(err)
+		       : 0;
+}
+
+static int flush(struct change *change, struct error *err)
+{
+	struct ruleset **runtime = &change->after->origins[ORIGIN_RUNTIME].rules;
+	struct ruleset *empty = ruleset_new();
+
+	if (!empty)
+		return error_no_memory(err);
+	change->end.count.removed = ruleset_size(*runtime);
+	ruleset_free(*runtime);
+	*runtime = empty;
+	return 0;
+}
+
+/* How many rules are in `a` and not in `b`. */
+static size_t count_only(const struct ruleset *a, const struct ruleset *b)
+{
+	struct ruleset_cursor at = ruleset_seek(a, NULL), other = ruleset_seek(b, NULL);
+	size_t n = 0;
+
+	for (const struct rule *rule; (rule = ruleset_at(&at)); ruleset_next(&at))
+		n += !seek_rule(&other, &rule->prefix);
+	return n;
+}
+
+/* Puts rules, which it takes over, in the place of a feed's. */
+static void set_feed(struct change *change, struct origin *origin, struct ruleset *rules,
+		     bool replaced)
+{
+	struct rules_count *count = &change->end.count;
+
+	count->entries += ruleset_size(rules);
+	count->added += count_only(rules, origin->rules);
+	count->removed += count_only(origin->rules, rules);
+	ruleset_free(origin->rules);
+	origin->rules = rules;
+	origin->replaced = replaced;
+	origin->loaded_s = wall_s();
+}
+
+static int no_such_feed(const char *name, struct error *err)
+{
+	return error_set(err, -ENOENT,
+			 "there is no feed \"%s\": add a [[blacklist.feed]] of that name to the "
+			 "configuration and reload",
+			 name);
+}
+
+static int replace_feed(struct change *change, struct error *err)
+{
+	const struct config *config = change->rules->config;
+	const char *name = change->request.feed;
+	struct ruleset *rules;
+	int r;
+
+	for (size_t i = 0; i < config->blacklist.n_feeds; i++) {
+		struct origin *origin = &change->after->origins[ORIGIN_FEEDS + i];
+
+		if (strcmp(origin->name, name) != 0)
+			continue;
+		r = policy_rules_from(change->request.prefixes, change->request.n, origin->rules,
+				      &rules, err);
+		if (!r)
+			set_feed(change, origin, rules, true);
+		return r;
+	}
+	return no_such_feed(name, err);
+}
+
+/* `feed` by its name, or all that have a file. */
+static int reload_feeds(struct change *change, struct error *err)
+{
+	const struct config *config = change->rules->config;
+	const char *name = change->request.feed;
+	bool found = !*name;
+
+	for (size_t i = 0; i < config->blacklist.n_feeds; i++) {
+		const struct config_feed *feed = &config->blacklist.feeds[i];
+		struct origin *origin = &change->after->origins[ORIGIN_FEEDS + i];
+		struct ruleset *rules;
+		int r;
+
+		if (*name ? strcmp(feed->name, name) != 0 : !feed->file)
+			continue;
+		found = true;
+		if (!feed->file)
+			return error_set(err, -EINVAL,
+					 "the feed \"%s\" has no file to read: give it a list with "
+					 "fwctl feed replace",
+					 name);
+		r = policy_read_feed(feed, origin->rules, &rules, err);
+		if (r < 0)
+			return r;
+		set_feed(change, origin, rules, false);
+	}
+	return found ? 0 : no_such_feed(name, err);
+}
+
+static int check_fixed(const struct config *old, const struct config *new, struct error *err)
+{
+	const struct {
+		const char *name, *old, *new;
+	} fixed[] = {
+		{"socket", old->daemon.socket, new->daemon.socket},
+		{"group", old->daemon.group, new->daemon.group},
+		{"state_dir", old->daemon.state_dir, new->daemon.state_dir},
+		{"pin_dir", old->daemon.pin_dir, new->daemon.pin_dir},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		if (strcmp(fixed[i].old, fixed[i].new) != 0)
+			return error_set(
+				err, -EINVAL,
+				"daemon.%s cannot change from \"%s\" to \"%s\" in a reload: "
+				"restart fwd",
+				fixed[i].name, fixed[i].old, fixed[i].new);
+	return 0;
+}
+
+/* The whole policy anew, but for what is from run time. */
+static int reload(struct change *change, struct error *err)
+{
+	const char *file = change->request.config_file;
+	struct policy *next = NULL;
+	int r;
+
+	if (config_load(file, &change->config, &change->errors) < 0)
+		return error_set(err, -EINVAL, "%s has %zu error%s; nothing was changed", file,
+				 change->errors.n, change->errors.n == 1 ? "" : "s");
+	r = check_fixed(change->rules->config, change->config, err);
+	if (!r)
+		r = policy_from_config(change->config, true, &next, err);
+	if (!r)
+		r = policy_take_runtime(next, change->before, err);
+	if (!r)
+		r = policy_keep_created(next, change->before, err);
+	policy_free(change->after);
+	change->after = next;
+	return r;
+}
+
+static int make_policy(struct change *change, struct error *err)
+{
+	if (policy_clone(change->before, &change->after) < 0)
+		return error_no_memory(err);
+	switch (change->request.kind) {
+	case RULES_ADD:
+		return add(change, err);
+	case RULES_REMOVE:
+		return remove_runtime(change, err);
+	case RULES_FLUSH:
+		return flush(change, err);
+	case RULES_FEED_REPLACE:
+		return replace_feed(change, err);
+	case RULES_FEED_RELOAD:
+		return reload_feeds(change, err);
+	case RULES_RELOAD:
+		return reload(change, err);
+	case RULES_RESIZE:
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* ---- the worker: maps ---- */
+
+static int check_limits(const struct change *change, size_t n_block, size_t n_allow,
+			size_t n_block_before, struct error *err)
+{
+	const struct policy *policy = change->after;
+	/* There may be more than the limit, after a restart with a lower one: that must not grow.
+	 */
+	bool grew = change->request.kind == RULES_RELOAD || n_block > n_block_before;
+	int r = grew ? rules_check_limit(policy, TABLE_BLOCK, n_block, err) : 0;
+
+	return r ? r : rules_check_limit(policy, TABLE_ALLOW, n_allow, err);
+}
+
+static void count_reload(struct change *change)
+{
+	struct rules_count *count = &change->end.count;
+
+	*count = (struct rules_count){0};
+	for (size_t i = 0; i < change->list.n; i++) {
+		if (change->list.items[i].item.table != TABLE_BLOCK)
+			continue;
+		count->added += change->list.items[i].kind == PREFIX_INSERT;
+		count->removed += change->list.items[i].kind == PREFIX_REMOVE;
+	}
+}
+
+static int make_maps(struct change *change, struct error *err)
+{
+	_cleanup_free_ struct prefix_item *before = NULL, *after = NULL;
+	size_t n_before, n_after, n_block_before, n_block;
+	int r = policy_items(change->before, &before, &n_before, &n_block_before, err);
+
+	if (!r)
+		r = policy_items(change->after, &after, &n_after, &n_block, err);
+	if (!r)
+		r = check_limits(change, n_block, n_after - n_block, n_block_before, err);
+	if (r < 0)
+		return r;
+	if (policy_diff(before, n_before, after, n_after, &change->list) < 0)
+		return error_no_memory(err);
+	if (change->request.kind == RULES_RELOAD)
+		count_reload(change);
+	if (!change->rebuild && change->list.n <= RULES_SMALL)
+		return 0;
+	change->list.n = 0;
+	return prefix_map_build(after, n_after, change->bank, &change->prefixes, err);
+}
+
+/* ---- the worker: what is to be durable ---- */
+
+static int write_bulk(struct change *change, struct error *err)
+{
+	const struct rules_request *request = &change->request;
+
+	return change->bulk ? store_bulk_write(change->bulk, request->prefixes, request->n, err)
+			    : 0;
+}
+
+static int add_feed(struct change *change, const char *name, const struct prefix *prefixes,
+		    size_t n, struct error *err)
+{
+	const char *dir = change->rules->config->daemon.state_dir;
+	struct store_feed **feed = &change->feeds[change->n_feeds];
+	int r = prefixes ? store_feed_write(dir, name, prefixes, n, feed, err)
+			 : store_feed_remove(dir, name, feed, err);
+
+	change->n_feeds += !r;
+	return r;
+}
+
+/* Lists that were given at run time have no meaning once files were read again. */
+static int forget_replaced(struct change *change, struct error *err)
+{
+	const struct policy *before = change->before, *after = change->after;
+	int r = 0;
+
+	for (size_t i = ORIGIN_FEEDS; !r && i < before->n_origins; i++) {
+		bool kept = false;
+
+		for (size_t j = ORIGIN_FEEDS; j < after->n_origins; j++)
+			kept |= after->origins[j].replaced &&
+				!strcmp(after->origins[j].name, before->origins[i].name);
+		if (before->origins[i].replaced && !kept)
+			r = add_feed(change, before->origins[i].name, NULL, 0, err);
+	}
+	return r;
+}
+
+static int write_files(struct change *change, struct error *err)
+{
+	const struct rules_request *request = &change->request;
+
+	switch (request->kind) {
+	case RULES_ADD:
+	case RULES_REMOVE:
+		return write_bulk(change, err);
+	case RULES_FEED_REPLACE:
+		return add_feed(change, request->feed, request->prefixes, request->n, err);
+	case RULES_FEED_RELOAD:
+	case RULES_RELOAD:
+		return forget_replaced(change, err);
+	case RULES_FLUSH:
+	case RULES_RESIZE:
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* In the thread: nothing here is the event loop's. */
+static void work(void *data)
+{
+	struct change *change = data;
+	struct rules_end *end = &change->end;
+
+	end->r = read_list(&change->request, &end->err);
+	if (!end->r)
+		end->r = make_policy(change, &end->err);
+	if (!end->r)
+		end->r = make_maps(change, &end->err);
+	if (!end->r)
+		end->r = write_files(change, &end->err);
+}
+
+/* ---- the event loop: what happened meanwhile ---- */
+
+static int compare_noted(const void *a, const void *b)
+{
+	const struct noted *x = a, *y = b;
+
+	if (x->table != y->table)
+		return x->table < y->table ? -1 : 1;
+	return prefix_compare(&x->prefix, &y->prefix);
+}
+
+static void sort_noted(struct change *change)
+{
+	size_t kept = 0;
+
+	if (change->n_noted)
+		qsort(change->noted, change->n_noted, sizeof(*change->noted), compare_noted);
+	for (size_t i = 0; i < change->n_noted; i++)
+		if (!kept || compare_noted(&change->noted[kept - 1], &change->noted[i]) != 0)
+			change->noted[kept++] = change->noted[i];
+	change->n_noted = kept;
+}
+
+static int compare_prefixes(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+/* The change itself says what the runtime rule of a prefix is to be: it comes later (L4). */
+static bool decides(const struct rules_request *request, const struct noted *noted)
+{
+	switch (request->kind) {
+	case RULES_ADD:
+	case RULES_REMOVE:
+		return noted->table == request->table && request->n &&
+		       bsearch(&noted->prefix, request->prefixes, request->n, sizeof(noted->prefix),
+			       compare_prefixes);
+	case RULES_FLUSH:
+		return noted->table == TABLE_BLOCK;
+	default:
+		return false;
+	}
+}
+
+static int copy_rule(const struct policy *from, struct policy *to, const struct noted *noted)
+{
+	enum prefix_table table = (enum prefix_table)noted->table;
+	const struct rule *rule = ruleset_find(rules_runtime(from, table), &noted->prefix);
+	int r;
+
+	if (rule)
+		return ruleset_put(rules_runtime(to, table), rule);
+	r = ruleset_remove(rules_runtime(to, table), &noted->prefix);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* What the difference says of noted prefixes is out of date. */
+static void drop_noted(struct change *change)
+{
+	struct prefix_change_list *list = &change->list;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < list->n; i++) {
+		struct noted key = {list->items[i].item.prefix, list->items[i].item.table};
+
+		if (!bsearch(&key, change->noted, change->n_noted, sizeof(key), compare_noted))
+			list->items[kept++] = list->items[i];
+	}
+	list->n = kept;
+}
+
+static int catch_up(struct change *change, struct error *err)
+{
+	const struct prefix_map *target =
+		change->prefixes ? change->prefixes : datapath_prefixes(change->rules->dp);
+
+	if (!change->n_noted)
+		return 0;
+	sort_noted(change);
+	drop_noted(change);
+	for (size_t i = 0; i < change->n_noted; i++) {
+		const struct noted *noted = &change->noted[i];
+		struct policy_sets sets;
+		struct prefix_item item = {.prefix = noted->prefix, .table = noted->table};
+		struct effective effective = {0};
+		bool wanted;
+
+		if (!decides(&change->request, noted) &&
+		    copy_rule(change->rules->policy, change->after, noted) < 0)
+			return error_no_memory(err);
+		sets = policy_sets_of(change->after, (enum prefix_table)noted->table);
+		wanted = policy_effective(&sets, &noted->prefix, &effective);
+		item.expires_ns = effective.expires_ns;
+		if (prefix_map_diff_one(target, &item, wanted, &change->list) < 0)
+			return error_no_memory(err);
+	}
+	return 0;
+}
+
+/* ---- the event loop: putting it in force ---- */
+
+static bool is_reload(const struct change *change)
+{
+	return change->request.kind == RULES_RELOAD;
+}
+
+/* Redirects are not part of the snapshot: those of run time are what they are now. */
+static int take_redirects(struct change *change, struct error *err)
+{
+	const struct policy *now = change->rules->policy;
+	const struct redirect *runtime = now->redirects + now->n_config_redirects;
+	size_t n = now->n_redirects - now->n_config_redirects;
+	int r = policy_set_runtime_redirects(change->after, runtime, n, err);
+
+	if (!r && is_reload(change))
+		r = policy_check_redirects(change->after, err);
+	return r;
+}
+
+static int stage(struct change *change, struct redirect_scope *scopes, struct error *err)
+{
+	const struct policy *after = change->after;
+	struct datapath_change staged = {
+		.prefixes = change->list.items,
+		.n_prefixes = change->list.n,
+		.offered_bank = change->offered,
+		.flags = after->flags,
+		.redirects_too = is_reload(change),
+		.redirects = after->redirects,
+		.n_redirects = after->n_redirects,
+		.scopes = scopes,
+		.n_scopes = interfaces_scopes(change->rules->ifs, scopes),
+	};
+
+	return datapath_stage(change->rules->dp, &staged, err);
+}
+
+static int make_durable(struct change *change, struct error *err)
+{
+	struct store *store = change->rules->store;
+	const struct rules_request *request = &change->request;
+	struct edit edit = {.table = request->table};
+
+	if (change->bulk)
+		return store_bulk_commit(store, change->bulk, err);
+	if (change->n_feeds)
+		return store_feed_commit(change->feeds, change->n_feeds, err);
+	if (request->kind == RULES_FLUSH) {
+		int r = store_begin(store, err);
+
+		if (!r)
+			r = store_clear(store, STORE_BLOCK, err);
+		if (!r)
+			r = store_commit(store, err);
+		if (r < 0)
+			store_rollback(store);
+		return r;
+	}
+	if (request->kind == RULES_ADD) {
+		edit.puts = change->puts;
+		edit.n_puts = request->n;
+	} else if (request->kind == RULES_REMOVE) {
+		edit.removes = request->prefixes;
+		edit.n_removes = request->n;
+	} else {
+		return 0;
+	}
+	return rules_store_edit(store, &edit, err);
+}
+
+static int enforce(struct change *change, struct error *err)
+{
+	struct rules *rules = change->rules;
+	_cleanup_free_ struct redirect_scope *scopes = calloc(FWD_MAX_INTERFACES, sizeof(*scopes));
+	int r;
+
+	if (!scopes)
+		return error_no_memory(err);
+	r = stage(change, scopes, err);
+	if (r < 0)
+		return r;
+	r = make_durable(change, err);
+	if (r < 0) {
+		datapath_abort(rules->dp);
+		return r;
+	}
+	if (is_reload(change))
+		interfaces_set_targets(rules->ifs);
+	datapath_commit(rules->dp);
+	return 0;
+}
+
+/* Gives the memory of the bank that is not in use back. */
+static void empty_bank(struct rules *rules)
+{
+	struct prefix_map *empty = NULL;
+	struct error err;
+	int r = prefix_map_build(NULL, 0, datapath_offered_bank(rules->dp), &empty, &err);
+
+	if (!r) {
+		r = datapath_offer_bank(rules->dp, empty, &err);
+		if (r < 0)
+			prefix_map_close(empty);
+	}
+	if (!r)
+		r = interfaces_move(rules->ifs, &err);
+	if (r < 0)
+		log_warning("cannot give the memory of maps back that are no longer used: %s",
+			    err.text);
+}
+
+/* Hits that came in the old bank count in the new one. */
+static void retire_bank(struct rules *rules)
+{
+	grace_wait();
+	prefix_map_add_counters(datapath_offered(rules->dp), datapath_prefixes(rules->dp));
+	empty_bank(rules);
+}
+
+/* Attaches and moves programs, which changes nothing of what packets see. */
+static int prepare(struct change *change, struct error *err)
+{
+	struct rules *rules = change->rules;
+	int r = 0;
+
+	if (change->prefixes) {
+		r = datapath_offer_bank(rules->dp, change->prefixes, err);
+		if (r < 0)
+			return r;
+		change->prefixes = NULL;
+		change->offered = true;
+	}
+	if (is_reload(change))
+		r = interfaces_prepare(rules->ifs, err);
+	if (!r && change->offered)
+		r = interfaces_move(rules->ifs, err);
+	return r;
+}
+
+static void adopt_policy(struct change *change)
+{
+	struct rules *rules = change->rules;
+
+	policy_free(rules->policy);
+	rules->policy = take_pointer(&change->after);
+	if (is_reload(change)) {
+		config_free(rules->config);
+		rules->config = take_pointer(&change->config);
+	}
+	/* What has no reminder only stays longer than it need: it has no effect. */
+	if (change->expires_ns && rules_remember_ends(rules) < 0)
+		log_error("out of memory: entries that end are removed later");
+}
+
+static void want(struct rules *rules, const struct config *config, const struct policy *policy)
+{
+	rules_want(rules, config, policy->flags, policy->redirects, policy->n_redirects);
+}
+
+static int put_in_force(struct change *change, struct error *err)
+{
+	struct rules *rules = change->rules;
+	int r = take_redirects(change, err);
+
+	if (!r)
+		r = catch_up(change, err);
+	if (r < 0)
+		return r;
+	if (is_reload(change))
+		want(rules, change->config, change->after);
+	r = prepare(change, err);
+	if (!r)
+		r = enforce(change, err);
+	if (r < 0) {
+		if (change->offered)
+			empty_bank(rules);
+		want(rules, rules->config, rules->policy);
+	} else {
+		adopt_policy(change);
+		want(rules, rules->config, rules->policy);
+		if (change->offered)
+			retire_bank(rules);
+	}
+	if (is_reload(change))
+		interfaces_settle(rules->ifs);
+	return r;
+}
+
+/* ---- from one to the next ---- */
+
+static void begin(struct rules *rules);
+
+/* True: it has to be made once more, from what is there now. */
+static bool must_repeat(struct change *change)
+{
+	/* A difference, or what was caught up with, may not fit; a bank made anew does. */
+	if (change->end.r == -E2BIG && !change->rebuild) {
+		change->rebuild = true;
+		return true;
+	}
+	return change->lost_note && change->end.r == -ENOMEM;
+}
+
+static void finish(void *data)
+{
+	struct change *change = data;
+	struct rules *rules = change->rules;
+	struct rules_end *end = &change->end;
+
+	if (!end->r && change->lost_note)
+		end->r = error_no_memory(&end->err);
+	if (!end->r)
+		end->r = put_in_force(change, &end->err);
+	if (must_repeat(change)) {
+		clear_result(change);
+		begin(rules);
+		return;
+	}
+	end->errors = change->errors.n ? &change->errors : NULL;
+	rules->changes = change->next;
+	if (change->later.done)
+		change->later.done(change->later.data, end);
+	else if (end->r < 0)
+		log_error("cannot fit the maps to their content: %s", end->err.text);
+	change_free(change);
+	begin(rules);
+}
+
+static int make_bulk(struct change *change, struct error *err)
+{
+	const struct rules_request *request = &change->request;
+	const struct store_bulk_change bulk = {
+		.table = (enum store_table)request->table,
+		.removes = request->kind == RULES_REMOVE,
+		.created_s = change->created_s,
+		.expires_ns = change->expires_ns,
+		.comment = comment_text(request->comment),
+	};
+
+	if ((request->kind != RULES_ADD && request->kind != RULES_REMOVE) ||
+	    (request->list_fd < 0 && request->n <= RULES_SMALL))
+		return 0;
+	return store_bulk_new(change->rules->store, &bulk, &change->bulk, err);
+}
+
+/* The worker does nothing with what could not be begun. */
+static void give_up(void *data)
+{
+}
+
+/* The next change, if there is one. */
+static void begin(struct rules *rules)
+{
+	struct change *change = rules->changes;
+	struct rules_end *end;
+	bool ready;
+
+	if (!change)
+		return;
+	end = &change->end;
+	change->bank = datapath_offered_bank(rules->dp);
+	change->created_s = wall_s();
+	if (change->request.ttl_s)
+		change->expires_ns = boot_ns() + (u64)change->request.ttl_s * NS_PER_S;
+	if (policy_clone(rules->policy, &change->before) < 0)
+		end->r = error_no_memory(&end->err);
+	if (!end->r)
+		end->r = make_bulk(change, &end->err);
+	ready = !end->r;
+	if (worker_run(rules->worker, ready ? work : give_up, finish, change) < 0) {
+		end->r = error_no_memory(&end->err);
+		finish(change);
+	}
+}
+
+int change_start(struct rules *rules, struct rules_request *request,
+		 const struct rules_later *later)
+{
+	struct change *change = calloc(1, sizeof(*change)), **end = &rules->changes;
+
+	if (!change)
+		return -ENOMEM;
+	*change = (struct change){
+		.rules = rules,
+		.request = *request,
+		.later = *later,
+		.rebuild = request->kind == RULES_RESIZE,
+	};
+	while (*end)
+		end = &(*end)->next;
+	*end = change;
+	if (rules->changes == change)
+		begin(rules);
+	return 0;
+}
+
+void change_drop_all(struct rules *rules)
+{
+	while (rules->changes) {
+		struct change *change = rules->changes;
+
+		rules->changes = change->next;
+		change_free(change);
+	}
+}
+
+/* ---- the start ---- */
+
+int change_bank_now(struct rules *rules, const struct prefix_item *items, size_t n,
+		    struct error *err)
+{
+	struct datapath_change staged = {.offered_bank = true, .flags = rules->policy->flags};
+	struct prefix_map *prefixes = NULL;
+	int r = prefix_map_build(items, n, datapath_offered_bank(rules->dp), &prefixes, err);
+
+	if (r < 0)
+		return r;
+	r = datapath_offer_bank(rules->dp, prefixes, err);
+	if (r < 0) {
+		prefix_map_close(prefixes);
+		return r;
+	}
+	/* What an earlier daemon attached is known once it is settled. */
+	interfaces_settle(rules->ifs);
+	r = interfaces_move(rules->ifs, err);
+	if (!r)
+		r = datapath_stage(rules->dp, &staged, err);
+	if (r < 0)
+		return r;
+	datapath_commit(rules->dp);
+	retire_bank(rules);
+	return 0;
+}
