@@ -3,6 +3,7 @@
 #pragma once
 
 #include "clock.h"
+#include "trie.h"
 #include "types.h"
 
 /* Of one family. */
