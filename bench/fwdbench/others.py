@@ -9,6 +9,7 @@ from fwdtest.kernel import xdp_id
 from fwdtest.sandbox import run
 
 from . import bpf, sets
+from .nfnetlink import counter_packets
 
 LOAD_WAIT_S = 1800
 NFT_BYTES = 2000  # of memory an entry while `nft -f` runs: 1.4 GB were seen for a million
@@ -50,10 +51,7 @@ class Nftables:
 
     def __init__(self, host, interface, folder):
         self._host, self._folder = host, folder
-        self._nft("-f", "-", input=NFT_TABLE.format(interface=interface))
-
-    def _nft(self, *words, **options):
-        return self._host.run("nft", *words, timeout=LOAD_WAIT_S, **options).stdout
+        host.run("nft", "-f", "-", input=NFT_TABLE.format(interface=interface))
 
     def write(self, entries, name, flush=False):
         path = self._folder / f"{name}.nft"
@@ -70,8 +68,7 @@ class Nftables:
         return ["nft", verb, "element", "netdev", "bench", "blocked", f"{{ {prefix} }}"]
 
     def dropped(self):
-        listed = json.loads(self._nft("-j", "list", "counter", "netdev", "bench", "dropped"))
-        return next(item["counter"]["packets"] for item in listed["nftables"] if "counter" in item)
+        return counter_packets(self._host, "bench", "dropped")
 
 
 class Ipset:
@@ -81,7 +78,8 @@ class Ipset:
     def __init__(self, host, folder, size):
         self._host, self._folder, self._size = host, folder, size
         host.run("ipset", "create", "blocked", "hash:net", "maxelem", size)
-        host.run("iptables", "-t", "raw", "-I", "PREROUTING", "-m", "set", "--match-set", "blocked", "src", "-j", "DROP")
+        host.run("iptables", "-t", "raw", "-I", "PREROUTING", "-m", "set", "--match-set", "blocked", "src",
+                 "-j", "DROP")
 
     def write(self, entries, name, swap=False):
         """With `swap`, into a set that is made beside and then takes the place of the old one."""
@@ -104,7 +102,7 @@ class Ipset:
 def iptables_packets(host, text):
     """What the rule of raw PREROUTING with this text has counted."""
     listed = host.run("iptables", "-t", "raw", "-L", "PREROUTING", "-v", "-x", "-n").stdout.splitlines()
-    return next(int(line.split()[0]) for line in listed if "DROP" in line and (text in line))
+    return next(int(line.split()[0]) for line in listed if "DROP" in line and text in line)
 
 
 class XdpFilter:

@@ -53,11 +53,11 @@ def mixed(family, count, rng):
 
 
 def from_file(path):
-    """A real list, of IPv4."""
+    """What a real list has of IPv4."""
     entries = {}
     for line in Path(path).read_text().splitlines():
         words = line.partition("#")[0].partition(";")[0].split()
-        if not words:
+        if not words or ":" in words[0]:
             continue
         address, _, length = words[0].partition("/")
         entries[int.from_bytes(socket.inet_pton(socket.AF_INET, address), "big"), int(length or 32)] = None

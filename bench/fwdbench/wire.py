@@ -164,7 +164,8 @@ def _bench(options, sandbox, driver, rng):
     few = list(dict.fromkeys(addresses))[:XDP_FILTER_MAX]
     records = {"hit": draw(4, addresses, rng), "few": draw(4, few, rng),
                "miss": draw(4, sets.misses(4, entries, SOURCES, rng), rng)}
-    return SimpleNamespace(sandbox=sandbox, driver=driver, build=options.build, entries=entries, few=few, records=records)
+    return SimpleNamespace(sandbox=sandbox, driver=driver, build=options.build, entries=entries, few=few,
+                           records=records)
 
 
 def run(options, log):
