@@ -6,10 +6,12 @@ other end, in another namespace, is filtered. The veth's receiving side runs in 
 that sends. What passes a filter ends in a rule of raw PREROUTING, for everybody the same; that
 rule's counter, the driver's and the filter's own must tell of each packet.
 """
+import dataclasses
 import random
 import re
 import statistics
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 from fwdtest.sandbox import Sandbox
@@ -55,39 +57,45 @@ class Path:
         return iptables_packets(self.host, "passed")
 
 
-def _xdp(path, **more):
-    """A contender that drops in XDP: veth's driver has counted it."""
-    return SimpleNamespace(path=path, dropped=lambda: path.driver_counts()[1], note=None, hits="hit", **more)
+@dataclasses.dataclass
+class Contender:
+    """`dropped()`: what its own counter says. `hits`: the drawn sources that it drops."""
+    path: Path
+    dropped: Callable[[], int]
+    kinds: tuple = ("hit", "miss")
+    hits: str = "hit"
+    note: str | None = None
+
+
+def _by_driver(path, **more):
+    """A contender that drops in XDP and has no counter that tells: veth's driver counts."""
+    return Contender(path, lambda: path.driver_counts()[1], **more)
 
 
 def _set_up_drop(bench, path):
     path.attach(path.eth0, bench.driver.program("bare_drop"))
-    return _xdp(path, kinds=("hit",))
+    return _by_driver(path, kinds=("hit",))
 
 
 def _set_up_pass(bench, path):
     path.attach(path.eth0, bench.driver.program("bare_pass"))
-    return _xdp(path, kinds=("miss",))
+    return _by_driver(path, kinds=("miss",))
 
 
 def _set_up_fwd(bench, path):
     fwd = Fwd(bench.sandbox, path.host, 4, bench.entries)
-    contender = _xdp(path, kinds=("hit", "miss"))
-    contender.dropped = lambda: fwd.daemon.verdicts().get(("eth0", "xdp", "drop"), 0)
-    return contender
+    return Contender(path, lambda: fwd.daemon.verdicts().get(("eth0", "xdp", "drop"), 0))
 
 
 def _set_up_lpm(bench, path):
     lpm = Lpm(bench.sandbox, bench.build, 4, len(bench.entries)).load(bench.entries)
     path.attach(path.eth0, lpm.program)
-    return _xdp(path, kinds=("hit", "miss"))
+    return _by_driver(path)
 
 
 def _set_up_xdp_filter(bench, path):
     XdpFilter(path.eth0, bench.few)
-    contender = _xdp(path, kinds=("hit", "miss"))
-    contender.hits, contender.note = "few", f"holds {len(bench.few)} hosts"
-    return contender
+    return _by_driver(path, hits="few", note=f"holds {len(bench.few):,} hosts")
 
 
 def _set_up_nftables(bench, path):
@@ -95,14 +103,14 @@ def _set_up_nftables(bench, path):
     path.attach(path.eth0, bench.driver.program("bare_pass"))
     nftables = Nftables(path.host, "eth0", bench.sandbox.folder)
     path.host.run(*nftables.write(bench.entries, "wire"), timeout=LOAD_WAIT_S)
-    return SimpleNamespace(path=path, dropped=nftables.dropped, note=None, hits="hit", kinds=("hit", "miss"))
+    return Contender(path, nftables.dropped)
 
 
 def _set_up_ipset(bench, path):
     path.attach(path.eth0, bench.driver.program("bare_pass"))
     ipset = Ipset(path.host, bench.sandbox.folder, len(bench.entries))
     path.host.run(*ipset.write(bench.entries, "wire"), timeout=LOAD_WAIT_S)
-    return SimpleNamespace(path=path, dropped=ipset.dropped, note=None, hits="hit", kinds=("hit", "miss"))
+    return Contender(path, ipset.dropped)
 
 
 CONTENDERS = {
