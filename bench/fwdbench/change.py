@@ -22,7 +22,7 @@ from fwdtest.sandbox import Sandbox, run as run_command
 
 from . import bpf, sets, wire
 from .contenders import Fwd, Lpm, lpm_keys
-from .others import Ipset, LOAD_WAIT_S, Nftables, Skipped, available_bytes, need_memory
+from .others import Ipset, LOAD_WAIT_S, Nftables, Skipped, need_memory, settled_bytes
 from .packets import Driver, packet, same
 
 POLL_S, ENFORCED_WAIT_S = 0.001, 10
@@ -172,13 +172,6 @@ def _measure_fwd_feed(bench):
     return {"replace": _timed(bench, words, _drops(fwd, bench.second[-1][0]))}
 
 
-def _with_memory(act):
-    """What act() returns, and by how much less memory is available after it."""
-    before = available_bytes()
-    result = act()
-    return result, {"kernel_bytes": max(0, before - available_bytes()), "process_bytes": 0}
-
-
 def _prove(bench, firewall, address):
     """One packet from there is dropped by this firewall."""
     bench.driver.fill(same(4, address))
@@ -188,25 +181,26 @@ def _prove(bench, firewall, address):
         raise AssertionError(f"{firewall.name}: a packet from {sets.text(4, (address, 32))} is not dropped")
 
 
-def _measure_tool(bench, firewall, replace):
-    """nftables or ipset; `replace`: how its file says that the list takes another one's place."""
+def _measure_tool(bench, firewall):
+    """nftables or ipset."""
     bench.path.attach(bench.path.eth0, bench.driver.program("bare_pass"))
-    load, memory = _with_memory(lambda: _timed(bench, firewall.write(bench.first, "first")))
+    words, available = firewall.write(bench.first, "first"), settled_bytes()
+    result = {"load": _timed(bench, words)}
+    result["memory"] = {"kernel_bytes": firewall.kernel_bytes(available), "process_bytes": 0}
     _prove(bench, firewall, bench.first[-1][0])
-    result = {"load": load, "memory": memory}
     result |= _singles(lambda verb: _run(bench, firewall.change(verb, bench.single)))
-    result["replace"] = _timed(bench, firewall.write(bench.second, "second", replace))
+    result["replace"] = _timed(bench, firewall.write(bench.second, "second", in_place=True))
     _prove(bench, firewall, bench.second[-1][0])
     return result
 
 
 def _measure_nftables(bench):
     need_memory(len(bench.first) * 2)
-    return _measure_tool(bench, Nftables(bench.host, "eth0", bench.sandbox.folder), True)
+    return _measure_tool(bench, Nftables(bench.host, "eth0", bench.sandbox.folder))
 
 
 def _measure_ipset(bench):
-    return _measure_tool(bench, Ipset(bench.host, bench.sandbox.folder, len(bench.first) + 1), True)
+    return _measure_tool(bench, Ipset(bench.host, bench.sandbox.folder, len(bench.first) + 1))
 
 
 def _measure_lpm(bench):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 from fwdtest.kernel import xdp_id
@@ -11,7 +12,7 @@ from fwdtest.sandbox import run
 from . import bpf, sets
 from .nfnetlink import counter_packets
 
-LOAD_WAIT_S = 1800
+LOAD_WAIT_S, SETTLE_S = 1800, 10
 NFT_BYTES = 2000  # of memory an entry while `nft -f` runs: 1.4 GB were seen for a million
 XDP_FILTER_MAX = 10000  # its map's size, xdp-filter/xdpfilt_prog.h
 
@@ -39,6 +40,15 @@ def available_bytes():
     return int(re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024
 
 
+def settled_bytes():
+    """What is available once the kernel has freed what others have left."""
+    before, deadline = -1, time.monotonic() + SETTLE_S
+    while (now := available_bytes()) - before > 1 << 20 and time.monotonic() < deadline:
+        before = now
+        time.sleep(0.5)
+    return now
+
+
 def need_memory(count):
     need, there = count * NFT_BYTES + (512 << 20), available_bytes()
     if there < need:
@@ -53,10 +63,11 @@ class Nftables:
         self._host, self._folder = host, folder
         host.run("nft", "-f", "-", input=NFT_TABLE.format(interface=interface))
 
-    def write(self, entries, name, flush=False):
+    def write(self, entries, name, in_place=False):
+        """The command that loads them; `in_place` of what is there, in one transaction."""
         path = self._folder / f"{name}.nft"
         with open(path, "w") as file:
-            if flush:
+            if in_place:
                 file.write("flush set netdev bench blocked\n")
             file.write("add element netdev bench blocked {\n")
             file.writelines(sets.text(4, entry) + ",\n" for entry in entries)
@@ -70,6 +81,10 @@ class Nftables:
     def dropped(self):
         return counter_packets(self._host, "bench", "dropped")
 
+    def kernel_bytes(self, available_before):
+        """By how much less is available: it does not tell itself."""
+        return max(0, available_before - settled_bytes())
+
 
 class Ipset:
     """hash:net, matched in iptables' raw table."""
@@ -81,14 +96,14 @@ class Ipset:
         host.run("iptables", "-t", "raw", "-I", "PREROUTING", "-m", "set", "--match-set", "blocked", "src",
                  "-j", "DROP")
 
-    def write(self, entries, name, swap=False):
-        """With `swap`, into a set that is made beside and then takes the place of the old one."""
-        path, target = self._folder / f"{name}.ipset", "aside" if swap else "blocked"
+    def write(self, entries, name, in_place=False):
+        """The command that loads them; `in_place` of what is there, by a set that is made aside."""
+        path, target = self._folder / f"{name}.ipset", "aside" if in_place else "blocked"
         with open(path, "w") as file:
-            if swap:
+            if in_place:
                 file.write(f"create {target} hash:net maxelem {self._size}\n")
             file.writelines(f"add {target} {sets.text(4, entry)}\n" for entry in entries)
-            if swap:
+            if in_place:
                 file.write(f"swap {target} blocked\ndestroy {target}\n")
         return ["ipset", "-exist", "restore", "-file", path]
 
@@ -97,6 +112,10 @@ class Ipset:
 
     def dropped(self):
         return iptables_packets(self._host, "match-set")
+
+    def kernel_bytes(self, _):
+        header = self._host.run("ipset", "list", "-terse", "blocked").stdout
+        return int(re.search(r"Size in memory: (\d+)", header)[1])
 
 
 def iptables_packets(host, text):
