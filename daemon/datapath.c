@@ -613,6 +613,7 @@ static void commit_in_place(struct datapath *dp)
 	u32 roots[FWD_TRIES];
 
 	prefix_map_roots(next_prefixes(dp), roots);
+	prefix_map_prolong(next_prefixes(dp));
 	for (size_t i = 0; i < FWD_TRIES; i++)
 		if (view->root[i] != roots[i])
 			__atomic_store_n(&view->root[i], roots[i], __ATOMIC_SEQ_CST); /* V3 */
@@ -626,6 +627,7 @@ static void commit_view(struct datapath *dp)
 
 	prefix_map_roots(next_prefixes(dp), dp->next.root);
 	control->views[next] = dp->next;
+	prefix_map_prolong(next_prefixes(dp));
 	__atomic_store_n(&control->view, next, __ATOMIC_SEQ_CST); /* V1 */
 	dp->left[old] = grace_ticket();
 	prefix_map_settle(next_prefixes(dp));

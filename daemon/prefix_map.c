@@ -235,6 +235,22 @@ static void forget_staged(struct prefix_map *map)
 	map->n_staged = 0;
 }
 
+static void set_end(struct fwd_entry *entry, u64 end)
+{
+	set_about(entry, FWD_ABOUT(end, FWD_ABOUT_LEN(entry->about),
+				   FWD_ABOUT_FLAGS(entry->about) & ~FLAG_TURNING));
+}
+
+void prefix_map_prolong(struct prefix_map *map)
+{
+	for (size_t i = 0; i < map->n_staged; i++) {
+		const struct staged *staged = &map->staged[i];
+
+		if (staged->kind == PREFIX_RETIME && !staged->end)
+			set_end(entries_at(entries_of(map, staged->trie), staged->index), 0);
+	}
+}
+
 void prefix_map_settle(struct prefix_map *map)
 {
 	for (size_t i = 0; i < FWD_TRIES; i++)
@@ -243,7 +259,6 @@ void prefix_map_settle(struct prefix_map *map)
 	for (size_t i = 0; i < map->n_staged; i++) {
 		const struct staged *staged = &map->staged[i];
 		struct entries *entries = entries_of(map, staged->trie);
-		struct fwd_entry *entry = entries_at(entries, staged->index);
 
 		switch ((enum prefix_change_kind)staged->kind) {
 		case PREFIX_INSERT:
@@ -254,8 +269,7 @@ void prefix_map_settle(struct prefix_map *map)
 			entries_retire(entries, staged->index);
 			break;
 		case PREFIX_RETIME:
-			set_about(entry, FWD_ABOUT(staged->end, FWD_ABOUT_LEN(entry->about),
-						   FWD_ABOUT_FLAGS(entry->about) & ~FLAG_TURNING));
+			set_end(entries_at(entries, staged->index), staged->end);
 			break;
 		}
 	}

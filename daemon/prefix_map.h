@@ -96,6 +96,12 @@ int prefix_change_add(struct prefix_change_list *list, enum prefix_change_kind k
 int prefix_map_stage(struct prefix_map *map, const struct prefix_change *changes, size_t n,
 		     bool alone, struct error *err);
 
+/*
+ * Before the roots are stored, and settle() is to follow: entries that are to stay for good do not
+ * end from here on. What they cover is no longer found behind them in the new tries.
+ */
+void prefix_map_prolong(struct prefix_map *map);
+
 /* The roots are what packets see now. */
 void prefix_map_settle(struct prefix_map *map);
 void prefix_map_abort(struct prefix_map *map);
