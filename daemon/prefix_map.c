@@ -522,12 +522,16 @@ int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
 
 /* ---- taking up ---- */
 
-static u32 elements_of(int fd)
+/* 0: it is no map of this kind. */
+static u32 elements_of(int fd, enum prefix_map_part part)
 {
 	struct bpf_map_info info = {0};
 	u32 size = sizeof(info);
 
-	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.max_entries;
+	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0 || info.type != BPF_MAP_TYPE_ARRAY ||
+	    info.value_size != parts[part].size_bytes || !(info.map_flags & BPF_F_MMAPABLE))
+		return 0;
+	return info.max_entries;
 }
 
 static int damaged(struct error *err)
@@ -600,10 +604,12 @@ int prefix_map_adopt(const int fds[PART_COUNT], const u32 roots[FWD_TRIES], stru
 	if (!map)
 		return error_no_memory(err);
 	for (size_t i = 0; !r && i < PART_COUNT; i++) {
-		map->elements[i] = elements_of(fds[i]);
-		map->fds[i] = dup(fds[i]);
-		if (map->fds[i] < 0 || !map->elements[i])
+		map->elements[i] = elements_of(fds[i], (enum prefix_map_part)i);
+		if (!map->elements[i])
 			return damaged(err);
+		map->fds[i] = dup(fds[i]);
+		if (map->fds[i] < 0)
+			return error_set(err, -errno, "cannot keep a map: %s", error_name(errno));
 		r = map_part(map, (enum prefix_map_part)i, err);
 	}
 	if (!r)
