@@ -396,9 +396,9 @@ static u32 room_for_entries(size_t n, size_t least)
 }
 
 /* Changes copy what they touch, and what they leave waits for a grace period. */
-static u32 room_for_lines(u32 used, bool table)
+static u32 room_for_lines(u32 used, u32 tables)
 {
-	return used + used / 4 + 1024 + (table ? FWD_TABLE_LINES : 0);
+	return used + used / 4 + 1024 + tables * FWD_TABLE_LINES;
 }
 
 static int fill_entries(struct prefix_map *map, const struct prefix_item *items, size_t n,
@@ -459,10 +459,13 @@ static int build_tries(struct prefix_map *map, struct line_pool *pool,
 static int move_lines(struct prefix_map *map, const struct line_pool *built, unsigned bank,
 		      struct error *err)
 {
-	bool table = (map->tries[FWD_BLOCK4].root & FWD_CELL_TABLE) == FWD_CELL_TABLE;
-	u32 used = line_pool_used(built) + 1, roots[FWD_TRIES];
-	int r = make_part(map, PART_LINES, bank, room_for_lines(used, table), err);
+	u32 used = line_pool_used(built) + 1, roots[FWD_TRIES], tables = 0;
+	int r;
 
+	prefix_map_roots(map, roots);
+	for (size_t i = 0; i < FWD_TRIES; i++)
+		tables += (roots[i] & FWD_CELL_TABLE) == FWD_CELL_TABLE;
+	r = make_part(map, PART_LINES, bank, room_for_lines(used, tables), err);
 	if (r < 0)
 		return r;
 	memcpy(map->memory[PART_LINES], line_pool_lines(built), used * sizeof(struct fwd_line));
@@ -470,7 +473,6 @@ static int move_lines(struct prefix_map *map, const struct line_pool *built, uns
 	if (!map->pool || (used > 1 && !line_pool_claim(map->pool, 1, used - 1)) ||
 	    line_pool_claimed(map->pool) < 0)
 		return error_no_memory(err);
-	prefix_map_roots(map, roots);
 	attach_tries(map, map->pool, roots);
 	return 0;
 }
@@ -651,7 +653,7 @@ bool prefix_map_fits(const struct prefix_map *map)
 
 bool prefix_map_is_large(const struct prefix_map *map)
 {
-	return map->elements[PART_LINES] > room_for_lines(0, false) + 1;
+	return map->elements[PART_LINES] > room_for_lines(0, 0) + 1;
 }
 
 size_t prefix_map_bytes(const struct prefix_map *map)
