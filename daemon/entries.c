@@ -151,8 +151,16 @@ void entries_give(struct entries *entries, u32 index)
 	entries->free[entries->n_free++] = index;
 }
 
+static void reclaim(struct entries *entries)
+{
+	while (entries->limbo_first < entries->limbo_end &&
+	       grace_over(entries->limbo[entries->limbo_first].ticket))
+		entries_give(entries, entries->limbo[entries->limbo_first++].index);
+}
+
 void entries_retire(struct entries *entries, u32 index)
 {
+	reclaim(entries);
 	/* What packets look at stays (E1). */
 	entries_at(entries, index)->about &= ~(u64)FWD_ENTRY_USED;
 	if (entries->limbo_end == entries->limbo_room && entries->limbo_first) {
@@ -171,13 +179,6 @@ void entries_retire(struct entries *entries, u32 index)
 		entries->limbo_room = room;
 	}
 	entries->limbo[entries->limbo_end++] = (struct waiting){grace_ticket(), index};
-}
-
-static void reclaim(struct entries *entries)
-{
-	while (entries->limbo_first < entries->limbo_end &&
-	       grace_over(entries->limbo[entries->limbo_first].ticket))
-		entries_give(entries, entries->limbo[entries->limbo_first++].index);
 }
 
 static u32 take(struct entries *entries)
