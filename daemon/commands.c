@@ -729,10 +729,9 @@ static void describe_sizes(const struct daemon *daemon, json_t *reply)
 	set_int(redirects, "entries", (json_int_t)policy->n_redirects);
 	set_int(redirects, "max_entries", REDIRECTS_MAX);
 	json_object_set_new(reply, "redirects", redirects);
-	json_object_set_new(
-		reply, "maps",
-		json_pack("{s:I}", "bytes",
-			  (json_int_t)datapath_bytes(rules_datapath(daemon->rules))));
+	json_object_set_new(reply, "maps",
+			    json_pack("{s:I}", "bytes",
+				      (json_int_t)datapath_bytes(rules_datapath(daemon->rules))));
 }
 
 static int run_status(struct call *call, struct error *err)

@@ -578,6 +578,13 @@ static struct prefix_map *next_prefixes(const struct datapath *dp)
 	return dp->banks[dp->next.bank];
 }
 
+/* What an earlier daemon left half done stays so until there is a new bank. */
+static void end_change(struct datapath *dp)
+{
+	if (dp->whole)
+		__atomic_store_n(&dp->control->changing, 0, __ATOMIC_RELEASE);
+}
+
 int datapath_stage(struct datapath *dp, const struct datapath_change *change, struct error *err)
 {
 	const struct fwd_view *now = current_view(dp);
@@ -595,7 +602,7 @@ int datapath_stage(struct datapath *dp, const struct datapath_change *change, st
 	r = prefix_map_stage(next_prefixes(dp), change->prefixes, change->n_prefixes, dp->one_store,
 			     err);
 	if (r < 0) {
-		dp->control->changing = 0;
+		end_change(dp);
 		return r;
 	}
 	if (change->redirects_too)
@@ -639,20 +646,19 @@ static void commit_view(struct datapath *dp)
 
 void datapath_commit(struct datapath *dp)
 {
+	dp->whole |= dp->next.bank != current_bank(dp);
 	if (dp->one_store)
 		commit_in_place(dp);
 	else
 		commit_view(dp);
-	dp->whole = true;
-	__atomic_store_n(&dp->control->changing, 0, __ATOMIC_RELEASE);
+	end_change(dp);
 }
 
 void datapath_abort(struct datapath *dp)
 {
 	prefix_map_abort(next_prefixes(dp));
 	redirect_map_abort(dp->redirects);
-	if (dp->whole)
-		__atomic_store_n(&dp->control->changing, 0, __ATOMIC_RELEASE);
+	end_change(dp);
 }
 
 /* ---- programs ---- */
