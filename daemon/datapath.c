@@ -173,21 +173,30 @@ static int adopt_bank(struct datapath *dp, unsigned bank, struct error *err)
 	return r;
 }
 
+/* In the place of a pin that may be there, which at no moment is missing. */
+static int replace_pin(const struct datapath *dp, int fd, const char *path, struct error *err)
+{
+	char fresh[PATH_MAX];
+
+	pin_path(dp, "fresh", fresh);
+	unlink(fresh);
+	if (bpf_obj_pin(fd, fresh) < 0 || rename(fresh, path) < 0)
+		return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
+	return 0;
+}
+
 static int pin_bank(const struct datapath *dp, unsigned bank, const struct prefix_map *map,
 		    struct error *err)
 {
 	char name[BPF_OBJ_NAME_LEN], path[PATH_MAX];
+	int r = 0;
 
-	for (size_t i = 0; i < PART_COUNT; i++) {
+	for (size_t i = 0; !r && i < PART_COUNT; i++) {
 		bank_name(bank, (enum prefix_map_part)i, name);
 		pin_path(dp, name, path);
-		if (unlink(path) < 0 && errno != ENOENT)
-			return error_set(err, -errno, "cannot remove the pin %s: %s", path,
-					 error_name(errno));
-		if (bpf_obj_pin(prefix_map_fd(map, (enum prefix_map_part)i), path) < 0)
-			return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
+		r = replace_pin(dp, prefix_map_fd(map, (enum prefix_map_part)i), path, err);
 	}
-	return 0;
+	return r;
 }
 
 int datapath_offer_bank(struct datapath *dp, struct prefix_map *map, struct error *err)
@@ -775,14 +784,10 @@ static void program_path(const struct datapath *dp, u32 slot, enum fwd_hook hook
 int datapath_pin_program(struct datapath *dp, u32 slot, enum fwd_hook hook, int fd,
 			 struct error *err)
 {
-	char path[PATH_MAX], fresh[PATH_MAX];
+	char path[PATH_MAX];
 
 	program_path(dp, slot, hook, path);
-	pin_path(dp, "fresh", fresh);
-	unlink(fresh);
-	if (bpf_obj_pin(fd, fresh) < 0 || rename(fresh, path) < 0)
-		return error_set(err, -errno, "cannot pin %s: %s", path, error_name(errno));
-	return 0;
+	return replace_pin(dp, fd, path, err);
 }
 
 void datapath_unpin_program(struct datapath *dp, u32 slot, enum fwd_hook hook)
