@@ -278,6 +278,8 @@ int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err
 		if (dp->fds[i] < 0)
 			return 0; /* somebody took it away: as good as none */
 	}
+	/* What an earlier daemon unhooked is free to those who open the maps (V5). */
+	grace_wait();
 	r = attach_maps(dp, true, err);
 	for (unsigned bank = 0; !r && bank < FWD_BANKS; bank++)
 		r = adopt_bank(dp, bank, err);
@@ -286,8 +288,6 @@ int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err
 	if (r < 0)
 		return r;
 	dp->whole = !dp->control->changing;
-	/* Of what an earlier daemon unhooked. */
-	grace_wait();
 	*ret = take_pointer(&dp);
 	return 0;
 }
