@@ -5,7 +5,7 @@
  */
 #include "datapath.h"
 
-#include "clock.h"
+#include "grace.h"
 #include "private_bpffs.h"
 
 #include <bpf/bpf.h>
@@ -16,19 +16,39 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 TestSuite(datapath, .init = enter_private_bpffs, .timeout = 120);
 
 /* ---- the parts of a test ---- */
 
-static const struct datapath_sizes sizes = {.block = 64, .allow = 4};
+static struct prefix prefix_of(const char *text)
+{
+	struct prefix prefix;
+
+	cr_assert_eq(prefix_parse(text, strlen(text), &prefix, NULL), 0);
+	return prefix;
+}
+
+static struct prefix_map *build(unsigned bank, const char *blocked)
+{
+	struct prefix_item item = {.table = TABLE_BLOCK};
+	struct prefix_map *map = NULL;
+	struct error err;
+
+	if (blocked)
+		item.prefix = prefix_of(blocked);
+	cr_assert_eq(prefix_map_build(&item, blocked ? 1 : 0, bank, &map, &err), 0, "%s", err.text);
+	return map;
+}
 
 static struct datapath *create(void)
 {
 	struct datapath *dp = NULL;
 	struct error err;
 
-	cr_assert_eq(datapath_create(PIN_DIR, &sizes, &dp, &err), 0, "%s", err.text);
+	cr_assert_eq(datapath_create(PIN_DIR, build(0, NULL), 0, &dp, &err), 0, "%s", err.text);
 	return dp;
 }
 
@@ -58,42 +78,52 @@ static void expect_adoption(bool expected, const char *when)
 	cr_expect_eq(dp != NULL, expected, "%s", when);
 }
 
-static struct prefix prefix_of(const char *text)
-{
-	struct prefix prefix;
-
-	cr_assert_eq(prefix_parse(text, strlen(text), &prefix, NULL), 0);
-	return prefix;
-}
-
 static struct prefix_change insertion(const char *text)
 {
-	return (struct prefix_change){prefix_of(text), PREFIX_INSERT, 0};
+	return (struct prefix_change){{prefix_of(text), TABLE_BLOCK, 0}, PREFIX_INSERT};
+}
+
+static struct prefix_change allowance(const char *text)
+{
+	return (struct prefix_change){{prefix_of(text), TABLE_ALLOW, 0}, PREFIX_INSERT};
 }
 
 static struct prefix_change removal(const char *text)
 {
-	return (struct prefix_change){prefix_of(text), PREFIX_REMOVE, 0};
+	return (struct prefix_change){{prefix_of(text), TABLE_BLOCK, 0}, PREFIX_REMOVE};
 }
 
 static bool blocks(struct datapath *dp, const char *text)
 {
 	const struct prefix prefix = prefix_of(text);
+	struct prefix_state state;
 
-	return prefix_map_find(datapath_block(dp), &prefix) != NULL;
+	return prefix_map_read(datapath_prefixes(dp), TABLE_BLOCK, &prefix, &state);
+}
+
+static u32 size(const struct datapath *dp, enum prefix_table table)
+{
+	return prefix_map_size(datapath_prefixes(dp), table);
+}
+
+static void change(struct datapath *dp, const struct prefix_change *changes, size_t n)
+{
+	const struct datapath_change change = {
+		.prefixes = changes,
+		.n_prefixes = n,
+		.flags = datapath_flags(dp),
+	};
+	struct error err;
+
+	cr_assert_eq(datapath_stage(dp, &change, &err), 0, "%s", err.text);
+	datapath_commit(dp);
 }
 
 static void block(struct datapath *dp, const char *text)
 {
-	const struct prefix_change change = insertion(text);
-	const struct datapath_change changes = {
-		.block = &change,
-		.n_block = 1,
-		.flags = datapath_flags(dp),
-	};
+	const struct prefix_change one = insertion(text);
 
-	cr_assert_eq(datapath_stage(dp, &changes, NULL), 0);
-	datapath_commit(dp);
+	change(dp, &one, 1);
 }
 
 static bool is_there(const char *name)
@@ -165,9 +195,8 @@ Test(datapath, what_was_promoted_is_adopted_with_its_rules)
 	dp = adopt();
 	cr_assert(dp);
 	cr_expect(blocks(dp, "192.0.2.1"));
-	cr_expect_eq(prefix_map_size(datapath_block(dp)), 1);
-	cr_expect_eq(prefix_map_capacity(datapath_block(dp)), sizes.block);
-	cr_expect_eq(prefix_map_capacity(datapath_allow(dp)), sizes.allow);
+	cr_expect_eq(size(dp, TABLE_BLOCK), 1);
+	cr_expect(datapath_is_whole(dp));
 	cr_expect_eq(datapath_interfaces(dp)[3].ifindex, 7);
 	datapath_close(dp);
 }
@@ -226,8 +255,8 @@ Test(datapath, a_control_map_of_another_size_is_not_adopted)
 Test(datapath, a_set_with_a_map_missing_is_not_adopted)
 {
 	static const char *const names[] = {
-		FWD_MAP_BLOCK4,	   FWD_MAP_BLOCK6,	    FWD_MAP_BLOCK_ENTRIES,
-		FWD_MAP_ALLOW4,	   FWD_MAP_ALLOW6,	    FWD_MAP_ALLOW_ENTRIES,
+		FWD_MAP_LINES "0", FWD_MAP_ENTRIES4 "0",    FWD_MAP_ENTRIES6 "0",
+		FWD_MAP_LINES "1", FWD_MAP_ENTRIES4 "1",    FWD_MAP_ENTRIES6 "1",
 		FWD_MAP_REDIRECTS, FWD_MAP_REDIRECT_TABLES, FWD_MAP_REDIRECT_COUNTERS,
 		FWD_MAP_COUNTERS,  FWD_MAP_INTERFACES,	    FWD_MAP_CONTROL,
 	};
@@ -286,114 +315,377 @@ Test(datapath, half_made_maps_go_with_the_next_promotion)
 
 /* ---- changes of the policy ---- */
 
+static struct fwd_view current_view(void)
+{
+	const struct fwd_control control = read_control("current");
+
+	return control.views[control.view];
+}
+
+Test(datapath, what_it_is_created_of_is_in_force)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = NULL;
+	struct prefix_map *map = build(0, "192.0.2.1");
+	u32 roots[FWD_TRIES];
+	struct error err;
+
+	prefix_map_roots(map, roots);
+	cr_assert_eq(datapath_create(PIN_DIR, map, FWD_BLOCK_OUT, &dp, &err), 0, "%s", err.text);
+	cr_expect_eq(datapath_prefixes(dp), map);
+	cr_expect_eq(read_control("next").views[0].flags, FWD_BLOCK_OUT);
+	cr_expect_eq(memcmp(read_control("next").views[0].root, roots, sizeof(roots)), 0);
+	cr_expect_eq(read_control("next").complete, 0);
+	cr_expect(datapath_is_whole(dp));
+	cr_assert_eq(datapath_promote(dp, NULL), 0);
+	cr_expect_eq(read_control("current").complete, 1);
+	cr_expect_eq(read_control("current").changing, 0);
+}
+
 Test(datapath, a_change_is_staged_whole_or_not_at_all)
 {
 	_cleanup_(datapath_closep) struct datapath *dp = create_current();
-	const struct prefix_change good[] = {insertion("192.0.2.1"), insertion("192.0.2.2")};
-	struct prefix_change many[5] = {insertion("203.0.113.1"), insertion("203.0.113.2"),
-					insertion("203.0.113.3"), insertion("203.0.113.4"),
-					insertion("203.0.113.5")};
+	const struct prefix_change changes[] = {insertion("192.0.2.1"), insertion("192.0.2.2"),
+						allowance("203.0.113.1"), removal("192.0.2.9")};
 	struct datapath_change change = {
-		.block = good,
-		.n_block = 2,
-		.allow = many,
-		.n_allow = sizes.allow + 1,
+		.prefixes = changes,
+		.n_prefixes = 4,
 		.flags = FWD_BLOCK_IN,
 	};
 
-	cr_expect_eq(datapath_stage(dp, &change, NULL), -E2BIG);
+	cr_expect_eq(datapath_stage(dp, &change, NULL), -ENOENT);
 	cr_expect(!blocks(dp, "192.0.2.1"), "a part of it is staged");
-	change.n_allow = sizes.allow;
+	cr_expect_eq(read_control("current").changing, 0);
+	change.n_prefixes = 3;
 	cr_expect_eq(datapath_stage(dp, &change, NULL), 0);
+	cr_expect_eq(read_control("current").changing, 1);
 	datapath_abort(dp);
-	cr_expect_eq(prefix_map_size(datapath_block(dp)), 0);
-	cr_expect_eq(prefix_map_size(datapath_allow(dp)), 0);
+	cr_expect_eq(read_control("current").changing, 0);
+	cr_expect_eq(size(dp, TABLE_BLOCK) + size(dp, TABLE_ALLOW), 0);
 	cr_expect_eq(datapath_flags(dp), 0);
+	cr_expect_eq(read_control("current").view, 0);
 	cr_expect_eq(datapath_stage(dp, &change, NULL), 0);
 	datapath_commit(dp);
-	cr_expect_eq(prefix_map_size(datapath_block(dp)), 2);
-	cr_expect_eq(prefix_map_size(datapath_allow(dp)), sizes.allow);
+	cr_expect_eq(size(dp, TABLE_BLOCK), 2);
+	cr_expect_eq(size(dp, TABLE_ALLOW), 1);
 	cr_expect_eq(datapath_flags(dp), FWD_BLOCK_IN);
+	cr_expect_eq(read_control("current").changing, 0);
 }
 
-/* One change needs no switch, and so no grace period; more take effect at once by one (V2). */
+/* One change needs no switch, and so no grace period; more take effect at once by one (V3). */
 Test(datapath, views_are_switched_for_more_than_one_change)
 {
 	_cleanup_(datapath_closep) struct datapath *dp = create_current();
 	const struct prefix_change two[] = {insertion("192.0.2.1"), insertion("192.0.2.2")};
-	const struct prefix_change one = insertion("192.0.2.3");
-	struct datapath_change change = {.block = two, .n_block = 2};
+	struct datapath_change change = {.prefixes = two, .n_prefixes = 2};
+	const struct fwd_view before = current_view();
 	u32 view = read_control("current").view;
 
 	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
 	cr_expect_eq(read_control("current").view, view, "staging switches");
 	datapath_commit(dp);
-	cr_expect_eq(read_control("current").view, !view);
-	change = (struct datapath_change){.block = &one, .n_block = 1};
-	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
-	datapath_commit(dp);
-	cr_expect_eq(read_control("current").view, !view);
+	cr_expect_eq(read_control("current").view, view + 1);
+	cr_expect_eq(memcmp(&read_control("current").views[view], &before, sizeof(before)), 0,
+		     "packets may hold it");
+	block(dp, "2001:db8::1");
+	cr_expect_eq(read_control("current").view, view + 1);
+	cr_expect_neq(current_view().root[FWD_BLOCK6], 0);
 	change = (struct datapath_change){.flags = FWD_BLOCK_OUT};
 	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
 	datapath_commit(dp);
-	cr_expect_eq(read_control("current").view, view, "flags have views, too");
-	cr_expect_eq(read_control("current").flags[0], FWD_BLOCK_OUT);
-	cr_expect_eq(read_control("current").flags[1], FWD_BLOCK_OUT);
+	cr_expect_eq(read_control("current").view, view + 2, "flags are of a view, too");
+	cr_expect_eq(current_view().flags, FWD_BLOCK_OUT);
+	change.redirects_too = true;
+	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
+	datapath_commit(dp);
+	cr_expect_eq(read_control("current").view, view + 3);
+	cr_expect_eq(current_view().tables, 1);
+	cr_expect_neq(current_view().root[FWD_BLOCK4], 0, "the rest went along");
 }
 
-/* The old policy blocks .1 and has no direction, the new one blocks .2 and .3 inward. */
-static void die_staged(bool switched)
+/* Two changes each, so that each takes another view. */
+static void switch_view(struct datapath *dp, bool insert)
 {
-	struct datapath *dp = create_current();
-	const struct prefix_change changes[] = {removal("192.0.2.1"), insertion("192.0.2.2"),
-						insertion("192.0.2.3")};
-	const struct prefix_change allow = insertion("203.0.113.1");
+	const struct prefix_change in[] = {insertion("192.0.2.1"), insertion("192.0.2.2")};
+	const struct prefix_change out[] = {removal("192.0.2.1"), removal("192.0.2.2")};
+
+	change(dp, insert ? in : out, 2);
+}
+
+Test(datapath, views_go_round)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+	const u32 first = read_control("current").view;
+
+	for (u32 i = 1; i <= 3 * FWD_VIEWS; i++) {
+		struct fwd_control before = read_control("current"), after;
+
+		switch_view(dp, i & 1);
+		after = read_control("current");
+		cr_expect_eq(after.view, (first + i) % FWD_VIEWS);
+		for (u32 view = 0; view < FWD_VIEWS; view++)
+			cr_expect(view == after.view ||
+					  !memcmp(&before.views[view], &after.views[view],
+						  sizeof(struct fwd_view)),
+				  "view %u was written, too", view);
+		cr_expect_eq(blocks(dp, "192.0.2.2"), i & 1);
+	}
+}
+
+/* The tickets that the datapath takes, and what it waited for. */
+static struct {
+	bool held; /* no ticket is over before somebody waits for it */
+	u64 last, waited_for;
+} grace;
+
+u64 __real_grace_ticket(void);
+u64 __wrap_grace_ticket(void);
+bool __real_grace_over(u64 ticket);
+bool __wrap_grace_over(u64 ticket);
+void __real_grace_wait_for(u64 ticket);
+void __wrap_grace_wait_for(u64 ticket);
+
+u64 __wrap_grace_ticket(void)
+{
+	return grace.held ? ++grace.last : __real_grace_ticket();
+}
+
+bool __wrap_grace_over(u64 ticket)
+{
+	return grace.held ? ticket <= grace.waited_for : __real_grace_over(ticket);
+}
+
+void __wrap_grace_wait_for(u64 ticket)
+{
+	if (!grace.held)
+		__real_grace_wait_for(ticket);
+	else if (ticket > grace.waited_for)
+		grace.waited_for = ticket;
+}
+
+/* V3. No flags change the tries, so that all tickets are those of the views. */
+Test(datapath, no_view_is_written_again_before_its_grace_period)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+
+	grace.held = true;
+	for (u32 i = 1; i <= 3 * FWD_VIEWS; i++) {
+		const struct datapath_change change = {.flags = i & 1 ? FWD_BLOCK_IN : 0};
+
+		cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
+		datapath_commit(dp);
+		cr_expect_eq(grace.last, i, "one ticket for the view that was left");
+		cr_expect_eq(grace.waited_for, i < FWD_VIEWS ? 0 : i - FWD_VIEWS + 1, "change %u",
+			     i);
+	}
+	grace.held = false;
+}
+
+/* ---- banks ---- */
+
+/* The map that is pinned by the name of a bank's. */
+static u32 pinned_map(const char *name)
+{
+	_cleanup_close_ int fd = -1;
+	struct bpf_map_info info = {0};
+	u32 info_size = sizeof(info);
+	char path[128];
+
+	snprintf(path, sizeof(path), PIN_DIR "/current/%s", name);
+	fd = bpf_obj_get(path);
+	cr_assert_geq(fd, 0, "%s", path);
+	cr_assert_eq(bpf_obj_get_info_by_fd(fd, &info, &info_size), 0);
+	return info.id;
+}
+
+static void use_offered(struct datapath *dp, const struct prefix_change *changes, size_t n)
+{
 	const struct datapath_change change = {
-		.block = changes,
-		.n_block = 3,
-		.allow = &allow,
-		.n_allow = 1,
-		.flags = FWD_BLOCK_IN,
+		.prefixes = changes,
+		.n_prefixes = n,
+		.offered_bank = true,
+		.flags = datapath_flags(dp),
 	};
-	struct fwd_control control;
+	struct error err;
+
+	cr_assert_eq(datapath_stage(dp, &change, &err), 0, "%s", err.text);
+	datapath_commit(dp);
+}
+
+static void offer(struct datapath *dp, const char *blocked)
+{
+	struct error err;
+
+	cr_assert_eq(datapath_offer_bank(dp, build(datapath_offered_bank(dp), blocked), &err), 0,
+		     "%s", err.text);
+}
+
+Test(datapath, an_offered_bank_is_used_by_one_switch)
+{
+	static const char *const names[FWD_BANKS][PART_COUNT] = {
+		{FWD_MAP_LINES "0", FWD_MAP_ENTRIES4 "0", FWD_MAP_ENTRIES6 "0"},
+		{FWD_MAP_LINES "1", FWD_MAP_ENTRIES4 "1", FWD_MAP_ENTRIES6 "1"},
+	};
+	struct datapath *dp = create_current();
+	const struct prefix_change more = insertion("192.0.2.3");
 
 	block(dp, "192.0.2.1");
-	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
-	control = read_control("current");
-	if (switched) {
-		/* As datapath_commit() begins. */
-		control.flags[!control.view] = FWD_BLOCK_IN;
-		control.view = !control.view;
-		write_control(&control);
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned bank = !(i & 1);
+		u32 before[FWD_BANKS][PART_COUNT], view = read_control("current").view;
+
+		for (unsigned part = 0; part < FWD_BANKS * PART_COUNT; part++)
+			before[part & 1][part / 2] = pinned_map(names[part & 1][part / 2]);
+		cr_expect_eq(datapath_offered_bank(dp), bank);
+		offer(dp, "192.0.2.2");
+		for (unsigned part = 0; part < PART_COUNT; part++) {
+			cr_expect_neq(pinned_map(names[bank][part]), before[bank][part]);
+			cr_expect_eq(pinned_map(names[!bank][part]), before[!bank][part], "V4");
+		}
+		cr_expect_eq(read_control("current").view, view, "an offer changes nothing");
+		cr_expect_eq(blocks(dp, "192.0.2.3"), i > 0);
+		use_offered(dp, &more, 1);
+		cr_expect_eq(read_control("current").view, (view + 1) % FWD_VIEWS);
+		cr_expect_eq(current_view().bank, bank);
+		cr_expect_not(is_there("current/fresh"));
+		cr_expect(!blocks(dp, "192.0.2.1") && blocks(dp, "192.0.2.2") &&
+			  blocks(dp, "192.0.2.3"));
+		datapath_close(dp);
+		dp = adopt();
+		cr_assert(dp);
+		cr_expect(datapath_is_whole(dp));
+		cr_expect_eq(size(dp, TABLE_BLOCK), 2);
 	}
 	datapath_close(dp);
 }
 
+Test(datapath, an_offered_bank_can_be_let_be)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+	const struct prefix_change more = insertion("192.0.2.3"), again = insertion("192.0.2.2");
+	struct datapath_change change = {.prefixes = &again, .n_prefixes = 1, .offered_bank = true};
+
+	block(dp, "192.0.2.1");
+	offer(dp, "192.0.2.2");
+	cr_expect_eq(datapath_stage(dp, &change, NULL), -EEXIST);
+	change.prefixes = &more;
+	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
+	datapath_abort(dp);
+	cr_expect_eq(prefix_map_size(datapath_offered(dp), TABLE_BLOCK), 1);
+	cr_expect(blocks(dp, "192.0.2.1") && !blocks(dp, "192.0.2.2"));
+	block(dp, "192.0.2.4");
+	offer(dp, NULL);
+	cr_expect_eq(prefix_map_size(datapath_offered(dp), TABLE_BLOCK), 0);
+	cr_expect_eq(size(dp, TABLE_BLOCK), 2);
+}
+
+/* ---- a daemon that dies ---- */
+
+enum death {
+	DEATH_STAGED,
+	DEATH_SWITCHED, /* behind the store of the view: `changing` has not been taken back */
+};
+
+/* The old policy blocks .1 and has no direction, the new one blocks .2 and .3 inward. */
+static void die(enum death death, bool offered)
+{
+	struct datapath *dp = create_current();
+	const struct prefix_change changes[] = {insertion("192.0.2.2"), insertion("192.0.2.3"),
+						allowance("203.0.113.1"), removal("192.0.2.1")};
+	const struct datapath_change change = {
+		.prefixes = changes,
+		.n_prefixes = offered ? 3 : 4,
+		.offered_bank = offered,
+		.flags = FWD_BLOCK_IN,
+	};
+	struct fwd_control control;
+	int status;
+	pid_t pid;
+
+	block(dp, "192.0.2.1");
+	if (offered)
+		offer(dp, NULL);
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (!pid) {
+		if (grace_open(NULL) < 0 || datapath_stage(dp, &change, NULL) < 0)
+			_exit(1);
+		if (death == DEATH_SWITCHED)
+			datapath_commit(dp);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status) && !WEXITSTATUS(status), "status %d", status);
+	datapath_close(dp);
+	control = read_control("current");
+	cr_expect_eq(control.changing, death == DEATH_STAGED);
+	control.changing = 1;
+	write_control(&control);
+}
+
 Test(datapath, death_before_the_switch_leaves_the_old_policy)
 {
-	_cleanup_(datapath_closep) struct datapath *dp = NULL;
+	for (int offered = 0; offered < 2; offered++) {
+		_cleanup_(datapath_closep) struct datapath *dp = NULL;
+		struct prefix address = prefix_of("192.0.2.1");
+		struct prefix_state state;
 
-	die_staged(false);
-	dp = adopt();
-	cr_assert(dp);
-	cr_expect(blocks(dp, "192.0.2.1") && !blocks(dp, "192.0.2.2") && !blocks(dp, "192.0.2.3"));
-	cr_expect_eq(prefix_map_size(datapath_allow(dp)), 0);
-	cr_expect_eq(datapath_flags(dp), 0);
-	block(dp, "192.0.2.2");
+		die(DEATH_STAGED, offered);
+		dp = adopt();
+		cr_assert(dp);
+		cr_expect_not(datapath_is_whole(dp));
+		cr_expect_eq(current_view().bank, 0);
+		cr_expect_neq(current_view().root[FWD_BLOCK4], 0);
+		cr_expect_eq(current_view().root[FWD_ALLOW4], 0);
+		cr_expect_eq(datapath_flags(dp), 0);
+		cr_expect(prefix_map_read(datapath_prefixes(dp), TABLE_BLOCK, &address, &state));
+	}
 }
 
 Test(datapath, death_behind_the_switch_leaves_the_new_policy)
 {
-	_cleanup_(datapath_closep) struct datapath *dp = NULL;
+	for (int offered = 0; offered < 2; offered++) {
+		_cleanup_(datapath_closep) struct datapath *dp = NULL;
 
-	die_staged(true);
+		die(DEATH_SWITCHED, offered);
+		dp = adopt();
+		cr_assert(dp);
+		cr_expect_not(datapath_is_whole(dp), "nobody can know");
+		cr_expect_eq(current_view().bank, offered);
+		cr_expect(!blocks(dp, "192.0.2.1") && blocks(dp, "192.0.2.2") &&
+			  blocks(dp, "192.0.2.3"));
+		cr_expect_eq(size(dp, TABLE_ALLOW), 1);
+		cr_expect_eq(datapath_flags(dp), FWD_BLOCK_IN);
+	}
+}
+
+/* Neither a change that is refused, nor one that is taken back or made beside. */
+Test(datapath, only_a_new_bank_makes_it_whole)
+{
+	struct datapath *dp = NULL;
+	const struct prefix_change absent = removal("192.0.2.77"), new = insertion("192.0.2.78");
+	struct datapath_change change = {.prefixes = &absent, .n_prefixes = 1};
+
+	die(DEATH_STAGED, false);
 	dp = adopt();
-	cr_assert(dp);
-	cr_expect(!blocks(dp, "192.0.2.1") && blocks(dp, "192.0.2.2") && blocks(dp, "192.0.2.3"));
-	cr_expect_eq(prefix_map_size(datapath_allow(dp)), 1);
-	cr_expect_eq(datapath_flags(dp), FWD_BLOCK_IN);
-	cr_expect_eq(read_control("current").flags[0], read_control("current").flags[1]);
-	block(dp, "192.0.2.1");
+	cr_assert_eq(datapath_stage(dp, &change, NULL), -ENOENT);
+	cr_expect_eq(read_control("current").changing, 1);
+	change.prefixes = &new;
+	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
+	datapath_abort(dp);
+	cr_expect_eq(read_control("current").changing, 1);
+	cr_assert_eq(datapath_stage(dp, &change, NULL), 0);
+	datapath_commit(dp);
+	cr_expect_eq(read_control("current").changing, 1);
+	cr_expect_not(datapath_is_whole(dp));
+	offer(dp, "192.0.2.2");
+	use_offered(dp, NULL, 0);
+	cr_expect(datapath_is_whole(dp));
+	cr_expect_eq(read_control("current").changing, 0);
+	datapath_close(dp);
+	dp = adopt();
+	cr_assert(dp && datapath_is_whole(dp));
+	cr_expect_eq(size(dp, TABLE_BLOCK), 1);
+	datapath_close(dp);
 }
 
 /* ---- whose programs ---- */
@@ -426,14 +718,53 @@ Test(datapath, a_program_is_known_by_the_maps_it_uses)
 	cr_expect(datapath_owner_has(&owner, id_of_program(new_fd)), "on maps that are being made");
 	cr_expect_not(datapath_owner_has(&owner, id_of_program(foreign)));
 	cr_expect_not(datapath_owner_has(&owner, 0));
-	cr_expect(datapath_has_program(old, id_of_program(old_fd)));
-	cr_expect_not(datapath_has_program(old, id_of_program(new_fd)));
-	cr_expect_not(datapath_has_program(old, id_of_program(foreign)));
+	cr_expect(datapath_has_program(old, FWD_HOOK_TC_IN, id_of_program(old_fd)));
+	cr_expect_not(datapath_has_program(old, FWD_HOOK_TC_OUT, id_of_program(new_fd)));
+	cr_expect_not(datapath_has_program(old, FWD_HOOK_TC_IN, id_of_program(foreign)));
+	cr_expect_not(datapath_has_program(old, FWD_HOOK_TC_IN, 0));
 	datapath_read_owner(PIN_DIR "-of-another", &other);
 	cr_expect_not(datapath_owner_has(&other, id_of_program(old_fd)), "another instance");
 	cr_assert_eq(datapath_promote(new, NULL), 0);
 	datapath_read_owner(PIN_DIR, &owner);
 	cr_expect(datapath_owner_has(&owner, id_of_program(new_fd)));
+}
+
+static int load_xdp(struct datapath *dp)
+{
+	struct bpf_object *obj = NULL;
+	int fd;
+
+	cr_assert_eq(datapath_open_xdp(dp, 0, true, &obj, NULL), 0);
+	cr_assert_eq(bpf_object__load(obj), 0);
+	fd = dup(bpf_program__fd(bpf_object__next_program(obj, NULL)));
+	bpf_object__close(obj);
+	return fd;
+}
+
+/* Those that look prefixes up have to move to each new bank, that of redirects need not. */
+Test(datapath, a_program_is_known_by_the_banks_it_uses)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+	int fds[FWD_HOOKS];
+
+	for (int round = 0; round < 3; round++) {
+		fds[FWD_HOOK_XDP] = load_xdp(dp);
+		fds[FWD_HOOK_TC_IN] = load_tc(dp, FWD_HOOK_TC_IN);
+		fds[FWD_HOOK_TC_OUT] = load_tc(dp, FWD_HOOK_TC_OUT);
+		for (enum fwd_hook hook = 0; hook < FWD_HOOKS; hook++)
+			cr_expect(datapath_has_program(dp, hook, id_of_program(fds[hook])));
+		if (round == 2)
+			use_offered(dp, NULL, 0);
+		for (enum fwd_hook hook = 0; hook < FWD_HOOKS; hook++)
+			cr_expect(datapath_has_program(dp, hook, id_of_program(fds[hook])),
+				  "a switch needs no other programs");
+		offer(dp, "192.0.2.1");
+		for (enum fwd_hook hook = 0; hook < FWD_HOOKS; hook++) {
+			cr_expect_eq(datapath_has_program(dp, hook, id_of_program(fds[hook])),
+				     hook == FWD_HOOK_TC_IN, "hook %u", hook);
+			close(fds[hook]);
+		}
+	}
 }
 
 Test(datapath, all_programs_load_for_each_slot_and_device)
@@ -499,18 +830,21 @@ Test(datapath, pins_of_others_stay)
 
 Test(datapath, a_place_that_is_no_bpf_file_system_is_refused)
 {
+	struct prefix_map *map = build(0, "192.0.2.1");
 	struct datapath *dp = NULL;
 	char dir[] = "/tmp/fwd-test-XXXXXX";
 	struct error err = {""};
 
 	cr_assert(mkdtemp(dir));
-	cr_expect_lt(datapath_create(dir, &sizes, &dp, &err), 0);
+	cr_expect_lt(datapath_create(dir, map, 0, &dp, &err), 0);
 	cr_expect_null(dp);
 	cr_expect(strstr(err.text, dir), "%s", err.text);
 	datapath_remove_pins(dir, NULL);
 	rmdir(dir);
-	cr_expect_lt(datapath_create("/nonexistent/fwd", &sizes, &dp, &err), 0);
+	cr_expect_lt(datapath_create("/nonexistent/fwd", map, 0, &dp, &err), 0);
 	cr_expect_null(dp);
+	cr_expect_eq(prefix_map_size(map, TABLE_BLOCK), 1, "they are still the caller's");
+	prefix_map_close(map);
 }
 
 /* ---- counters ---- */
@@ -539,25 +873,40 @@ static struct fwd_counter dropped(struct datapath *dp, u32 slot, enum fwd_hook h
 	return counters.by_verdict[FWD_DROP];
 }
 
-Test(datapath, counters_are_of_all_cpus_and_go_over_to_other_maps)
+Test(datapath, counters_are_of_all_cpus)
 {
-	_cleanup_(datapath_closep) struct datapath *old = create_current(), *new = NULL;
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
 	u64 cpus = (u64)libbpf_num_possible_cpus();
 
 	set_counter("current", 0, FWD_HOOK_XDP, 3);
 	set_counter("current", 255, FWD_HOOK_TC_OUT, 5);
-	set_counter("current", 9, FWD_HOOK_TC_IN, 7);
-	cr_expect_eq(dropped(old, 0, FWD_HOOK_XDP).packets, 3 * cpus);
-	cr_expect_eq(dropped(old, 0, FWD_HOOK_XDP).bytes, 180 * cpus);
-	cr_expect_eq(dropped(old, 0, FWD_HOOK_TC_IN).packets, 0);
-	datapath_interfaces(old)[0].ifindex = 1;
-	datapath_interfaces(old)[255].ifindex = 2;
-	new = create();
-	datapath_copy_counters(old, new);
-	cr_expect_eq(dropped(new, 0, FWD_HOOK_XDP).packets, 3 * cpus);
-	cr_expect_eq(dropped(new, 255, FWD_HOOK_TC_OUT).packets, 5 * cpus);
-	cr_expect_eq(dropped(new, 9, FWD_HOOK_TC_IN).packets, 0, "no interface has the slot");
-	datapath_clear_counters(new, 255);
-	cr_expect_eq(dropped(new, 255, FWD_HOOK_TC_OUT).packets, 0);
-	cr_expect_eq(dropped(new, 0, FWD_HOOK_XDP).packets, 3 * cpus);
+	cr_expect_eq(dropped(dp, 0, FWD_HOOK_XDP).packets, 3 * cpus);
+	cr_expect_eq(dropped(dp, 0, FWD_HOOK_XDP).bytes, 180 * cpus);
+	cr_expect_eq(dropped(dp, 0, FWD_HOOK_TC_IN).packets, 0);
+	cr_expect_eq(dropped(dp, 255, FWD_HOOK_TC_OUT).packets, 5 * cpus);
+	datapath_clear_counters(dp, 255);
+	cr_expect_eq(dropped(dp, 255, FWD_HOOK_TC_OUT).packets, 0);
+	cr_expect_eq(dropped(dp, 0, FWD_HOOK_XDP).packets, 3 * cpus);
+}
+
+/* ---- memory ---- */
+
+Test(datapath, memory_is_that_of_all_maps)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+	size_t empty = datapath_bytes(dp), bank = prefix_map_bytes(datapath_offered(dp));
+	struct prefix_item *items = calloc(10000, sizeof(*items));
+	struct prefix_map *large = NULL;
+	size_t bytes;
+
+	for (u32 i = 0; i < 10000; i++)
+		items[i].prefix = (struct prefix){FAMILY_IPV4, 32, {10, 0, (u8)(i >> 8), (u8)i}};
+	cr_assert_eq(prefix_map_build(items, 10000, 1, &large, NULL), 0);
+	free(items);
+	bytes = prefix_map_bytes(large);
+	cr_expect_gt(bytes, bank);
+	cr_assert_eq(datapath_offer_bank(dp, large, NULL), 0);
+	cr_expect_eq(datapath_bytes(dp), empty - bank + bytes);
+	cr_expect_gt(empty, 2 * bank + sizeof(struct fwd_control));
+	cr_expect_lt(empty, 4 << 20, "%zu bytes hold nothing", empty);
 }
