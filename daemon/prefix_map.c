@@ -501,6 +501,8 @@ static int build_lines(struct prefix_map *map, const struct prefix_item *items, 
 		munmap(memory, bytes);
 		capacity *= 4;
 	} while (r == -E2BIG && capacity < FWD_CELL_INDEX);
+	if (r == -E2BIG)
+		error_set(err, r, "%zu entries do not fit into %u lines", n, FWD_CELL_INDEX);
 	return r;
 }
 
