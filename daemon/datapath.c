@@ -199,15 +199,15 @@ static int pin_bank(const struct datapath *dp, unsigned bank, const struct prefi
 	return r;
 }
 
-int datapath_offer_bank(struct datapath *dp, struct prefix_map *map, struct error *err)
+int datapath_offer_bank(struct datapath *dp, struct prefix_map *prefixes, struct error *err)
 {
 	unsigned other = datapath_offered_bank(dp);
-	int r = pin_bank(dp, other, map, err); /* V4 */
+	int r = pin_bank(dp, other, prefixes, err); /* V4 */
 
 	if (r < 0)
 		return r;
 	prefix_map_close(dp->banks[other]);
-	dp->banks[other] = map;
+	dp->banks[other] = prefixes;
 	return 0;
 }
 
