@@ -480,6 +480,43 @@ Test(datapath, no_view_is_written_again_before_its_grace_period)
 	grace.held = false;
 }
 
+/* The end of 192.0.2.1 when packets see the new roots already, and nothing else is settled. */
+static u64 end_at_settle_ns;
+
+void __real_prefix_map_settle(struct prefix_map *map);
+void __wrap_prefix_map_settle(struct prefix_map *map);
+
+void __wrap_prefix_map_settle(struct prefix_map *map)
+{
+	const struct prefix prefix = prefix_of("192.0.2.1");
+	struct prefix_state state;
+
+	if (prefix_map_read(map, TABLE_BLOCK, &prefix, &state))
+		end_at_settle_ns = state.expires_ns;
+	__real_prefix_map_settle(map);
+}
+
+/* Behind an entry without an end the new roots lead nowhere. */
+Test(datapath, what_is_to_stay_has_no_end_before_the_switch)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+	const struct prefix_change changes[] = {
+		{{prefix_of("192.0.2.1"), TABLE_BLOCK, 0}, PREFIX_RETIME},
+		insertion("192.0.2.2"),
+	};
+
+	block(dp, "192.0.2.1");
+	for (size_t n = 1; n <= ARRAY_SIZE(changes); n++) {
+		struct prefix_change ends = changes[0];
+
+		ends.item.expires_ns = 1000000000;
+		change(dp, &ends, 1);
+		cr_expect_eq(end_at_settle_ns, 0, "%zu: it got its end before the switch", n);
+		change(dp, changes, n);
+		cr_expect_eq(end_at_settle_ns, 0, "%zu: it kept its end over the switch", n);
+	}
+}
+
 /* ---- banks ---- */
 
 /* The map that is pinned by the name of a bank's. */
