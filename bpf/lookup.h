@@ -68,20 +68,12 @@ __noinline __u32 fwd_find_exact6(__u32 bank, __u32 root, __u64 high, __u64 low)
 		    : fwd_trie_find_exact(0, root, &key, FWD_IPV6);
 }
 
-static __always_inline __u32 fwd_find4(__u32 bank, __u32 root, const struct fwd_bits *key)
+/* The index of the entry, 0: none. */
+static __always_inline __u32 fwd_find_exact(__u32 bank, __u32 root, const struct fwd_bits *key,
+					    int family)
 {
-	__u32 found = bank ? fwd_trie_find_fast(1, root, key, FWD_IPV4)
-			   : fwd_trie_find_fast(0, root, key, FWD_IPV4);
-
-	return found == FWD_ASK ? fwd_find_exact4(bank, root, key->high) : found;
-}
-
-static __always_inline __u32 fwd_find6(__u32 bank, __u32 root, const struct fwd_bits *key)
-{
-	__u32 found = bank ? fwd_trie_find_fast(1, root, key, FWD_IPV6)
-			   : fwd_trie_find_fast(0, root, key, FWD_IPV6);
-
-	return found == FWD_ASK ? fwd_find_exact6(bank, root, key->high, key->low) : found;
+	return family == FWD_IPV4 ? fwd_find_exact4(bank, root, key->high)
+				  : fwd_find_exact6(bank, root, key->high, key->low);
 }
 
 /* V3: a root is read once. */
@@ -92,27 +84,66 @@ static __always_inline __u32 fwd_root(const struct fwd_view *view, enum fwd_trie
 
 static __always_inline void fwd_entry_hit(struct fwd_entry *entry, __u64 bytes)
 {
-	if (!entry)
-		return;
-	__sync_fetch_and_add(&entry->packets, 1);
-	__sync_fetch_and_add(&entry->bytes, bytes);
+	/* As it was before: to read what was just written in this way would mean to wait for it. */
+	__u64 hits = *(volatile __u64 *)&entry->hits;
+
+	__sync_fetch_and_add(&entry->hits, FWD_HIT(bytes));
+	if (hits & FWD_PACKETS_HALF_FULL) {
+		__sync_fetch_and_add(&entry->packet_chunks, 1);
+		__sync_fetch_and_add(&entry->hits, -FWD_PACKET_CHUNK);
+	}
+	if (hits & FWD_BYTES_HALF_FULL) {
+		__sync_fetch_and_add(&entry->byte_chunks, 1);
+		__sync_fetch_and_add(&entry->hits, -FWD_BYTE_CHUNK);
+	}
 	entry->last_hit = bpf_jiffies64() >> FWD_HIT_SHIFT;
 }
 
+static __always_inline enum fwd_verdict fwd_blacklist_in(FWD_BANK bank, const struct fwd_view *view,
+							 const struct fwd_bits *key, int family,
+							 __u64 bytes)
+{
+	__u32 block = fwd_root(view, family == FWD_IPV4 ? FWD_BLOCK4 : FWD_BLOCK6);
+	__u32 allow = fwd_root(view, family == FWD_IPV4 ? FWD_ALLOW4 : FWD_ALLOW6);
+	struct fwd_entry *blocked, *allowed = NULL;
+	bool ask;
+
+	if (!block)
+		return FWD_PASS;
+	blocked = fwd_trie_find_fast(bank, block, key, family, &ask);
+	if (ask) {
+		block = fwd_find_exact(bank, block, key, family);
+		blocked = block ? FWD_ENTRY(bank, family, block) : NULL;
+	}
+	if (!blocked)
+		return FWD_PASS;
+	if (allow) {
+		allow = fwd_find_exact(bank, allow, key, family);
+		allowed = allow ? FWD_ENTRY(bank, family, allow) : NULL;
+	}
+	if (allowed) {
+		fwd_entry_hit(allowed, bytes);
+		return FWD_ALLOW;
+	}
+	fwd_entry_hit(blocked, bytes);
+	return FWD_DROP;
+}
+
 /* FWD_DROP, FWD_ALLOW or FWD_PASS; counts the hit in the entry that decides. */
+static __always_inline enum fwd_verdict fwd_blacklist(const struct fwd_view *view,
+						      const struct fwd_bits *key, int family,
+						      __u64 bytes)
+{
+	return view->bank ? fwd_blacklist_in(1, view, key, family, bytes)
+			  : fwd_blacklist_in(0, view, key, family, bytes);
+}
+
 static __always_inline enum fwd_verdict fwd_blacklist_ipv4(const struct fwd_view *view, __be32 addr,
 							   __u64 bytes)
 {
 	const struct fwd_bits key = {.high = (__u64)bpf_ntohl(addr) << 32};
-	__u32 block = fwd_root(view, FWD_BLOCK4), allow = fwd_root(view, FWD_ALLOW4);
-	__u32 bank = view->bank, blocked, allowed;
 
-	blocked = block ? fwd_find4(bank, block, &key) : 0;
-	if (!blocked)
-		return FWD_PASS;
-	allowed = allow ? fwd_find_exact4(bank, allow, key.high) : 0;
-	fwd_entry_hit(FWD_ENTRY(bank, FWD_IPV4, allowed ? allowed : blocked), bytes);
-	return allowed ? FWD_ALLOW : FWD_DROP;
+	return fwd_blacklist(view, &key, FWD_IPV4, bytes);
 }
 
 /* The address need not be aligned. */
@@ -123,15 +154,8 @@ static __always_inline enum fwd_verdict fwd_blacklist_ipv6(const struct fwd_view
 		.high = (__u64)bpf_ntohl(addr[0]) << 32 | bpf_ntohl(addr[1]),
 		.low = (__u64)bpf_ntohl(addr[2]) << 32 | bpf_ntohl(addr[3]),
 	};
-	__u32 block = fwd_root(view, FWD_BLOCK6), allow = fwd_root(view, FWD_ALLOW6);
-	__u32 bank = view->bank, blocked, allowed;
 
-	blocked = block ? fwd_find6(bank, block, &key) : 0;
-	if (!blocked)
-		return FWD_PASS;
-	allowed = allow ? fwd_find_exact6(bank, allow, key.high, key.low) : 0;
-	fwd_entry_hit(FWD_ENTRY(bank, FWD_IPV6, allowed ? allowed : blocked), bytes);
-	return allowed ? FWD_ALLOW : FWD_DROP;
+	return fwd_blacklist(view, &key, FWD_IPV6, bytes);
 }
 
 #endif

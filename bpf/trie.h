@@ -96,16 +96,17 @@ struct fwd_bits {
  */
 struct fwd_entry {
 	__u64 about; /* its end, its length and flags in one word, so that they belong together */
-	__u64 packets;
-	__u64 bytes;
+	__u64 hits;  /* packets and bytes, see FWD_HIT() */
+	__u32 packet_chunks;
+	__u32 byte_chunks;
 	__u32 last_hit; /* of bpf_jiffies64(), without FWD_HIT_SHIFT low bits; 0: never */
 	__u32 addr;	/* IPv4, host byte order; zero below the prefix */
 };
 
 struct fwd_entry6 {
 	struct fwd_entry entry;
-	__u64 addr[2]; /* the first half first, each in host byte order */
-	__u64 reserved[2];
+	__u64 addr[2]; /* the first half first, each in host byte order; zero below the prefix */
+	__u64 mask[2]; /* ones above */
 };
 
 _Static_assert(sizeof(struct fwd_entry) == 32, "two in a cache line");
@@ -118,6 +119,21 @@ _Static_assert(sizeof(struct fwd_entry6) == 64, "a cache line");
 
 /* 64 ticks of the kernel, a fraction of a second; 32 bits of them are 8 years at least. */
 #define FWD_HIT_SHIFT 6
+
+/*
+ * Counting a packet and its bytes is one locked addition to `hits`, which takes half the time of
+ * two. Whoever finds a half of it half full moves a chunk on to where there is room for 2^44
+ * packets and 2^56 bytes. If many processors do so at once, each moves one: so a half cannot run
+ * empty below 8,192 processors, and never overflows.
+ */
+#define FWD_HIT(bytes)	       ((__u64)1 << FWD_HIT_BYTES_BITS | (bytes))
+#define FWD_HIT_BYTES_BITS     38
+#define FWD_PACKETS_HALF_FULL  ((__u64)1 << 63)
+#define FWD_BYTES_HALF_FULL    ((__u64)1 << (FWD_HIT_BYTES_BITS - 1))
+#define FWD_PACKET_CHUNK_SHIFT 12
+#define FWD_BYTE_CHUNK_SHIFT   24
+#define FWD_PACKET_CHUNK       ((__u64)1 << (FWD_HIT_BYTES_BITS + FWD_PACKET_CHUNK_SHIFT))
+#define FWD_BYTE_CHUNK	       ((__u64)1 << FWD_BYTE_CHUNK_SHIFT)
 
 /* `end`: 0 for good. */
 #define FWD_ABOUT(end, len, flags) ((__u64)(end) << 16 | (__u64)(len) << 8 | (flags))

@@ -47,14 +47,11 @@ static __always_inline bool fwd_entry_covers(const struct fwd_entry *entry, __u3
 					     const struct fwd_bits *key, int family)
 {
 	const struct fwd_entry6 *entry6 = (const struct fwd_entry6 *)entry;
-	__u64 apart;
-
 	if (family == FWD_IPV4)
 		return (key->high >> 32 ^ entry->addr) >> ((32 - len) & 63) == 0;
-	apart = key->high ^ entry6->addr[0];
-	if (len <= 64)
-		return !len || apart >> ((64 - len) & 63) == 0;
-	return !apart && (key->low ^ entry6->addr[1]) >> ((128 - len) & 63) == 0;
+	/* Without a branch on the length, which no processor could predict. */
+	return !(((key->high ^ entry6->addr[0]) & entry6->mask[0]) |
+		 ((key->low ^ entry6->addr[1]) & entry6->mask[1]));
 }
 
 /* One node: from its cell to the next one, 0 where the way ends. Its cover, if any, to *cover. */
@@ -111,38 +108,42 @@ static __always_inline bool fwd_has_ended(__u64 about)
 	return FWD_ABOUT_END(about) && FWD_NOW() >= FWD_ABOUT_END(about);
 }
 
-/* What the fast way found: FWD_ASK where only the exact way can tell. */
-#define FWD_ASK (~0u)
-
 /*
- * The index of the most specific entry that covers the key, 0 for none, or FWD_ASK. Exact as long
- * as no entry has ended that is still there, and lists are not met.
+ * The most specific entry that covers the key and has not ended, or NULL. *ret_ask: the fast way
+ * cannot tell, since it came to a list, or to an entry that has ended and is still there.
  */
-static __always_inline __u32 fwd_trie_find_fast(FWD_BANK bank, __u32 root,
-						const struct fwd_bits *key, int family)
+static __always_inline struct fwd_entry *fwd_trie_find_fast(FWD_BANK bank, __u32 root,
+							    const struct fwd_bits *key, int family,
+							    bool *ret_ask)
 {
 	const int steps = family == FWD_IPV4 ? FWD_STEPS4 : FWD_STEPS6;
 	struct fwd_bits bits = *key;
 	__u32 cell = fwd_trie_top(bank, root, &bits), cover = 0;
-	const struct fwd_entry *entry;
+	struct fwd_entry *entry;
 	__u64 about;
 
+	*ret_ask = false;
 	for (int i = 0; i < steps && cell & FWD_CELL_NODE; i++)
 		cell = fwd_trie_step(bank, cell, &bits, &cover);
-	if ((cell | cover) & FWD_CELL_LIST)
-		return FWD_ASK;
+	if ((cell | cover) & FWD_CELL_LIST) {
+		*ret_ask = true;
+		return NULL;
+	}
 	if (cell) {
 		entry = FWD_ENTRY(bank, family, cell);
 		if (!entry)
-			return 0;
+			return NULL;
 		about = entry->about;
-		if (fwd_entry_covers(entry, FWD_ABOUT_LEN(about), key, family))
-			return fwd_has_ended(about) ? FWD_ASK : cell;
+		if (fwd_entry_covers(entry, FWD_ABOUT_LEN(about), key, family)) {
+			*ret_ask = fwd_has_ended(about);
+			return entry;
+		}
 	}
 	if (!cover)
-		return 0;
+		return NULL;
 	entry = FWD_ENTRY(bank, family, cover);
-	return entry && fwd_has_ended(entry->about) ? FWD_ASK : cover;
+	*ret_ask = entry && fwd_has_ended(entry->about);
+	return entry;
 }
 
 /* The first entry of a cell, entry or list, that covers the key and has not ended; 0: none. */

@@ -14,11 +14,15 @@ struct {
 /* The kernel gives packets in several buffers (5.18 on); the first holds the headers. */
 const volatile bool fwd_has_frags;
 
+/* Of a packet in several buffers: drivers fill a page, or half of one, before they take another. */
+#define FIRST_BUFFER_MIN 1024
+
 static __always_inline __u64 packet_bytes(struct xdp_md *ctx)
 {
-	if (fwd_has_frags)
-		return bpf_xdp_get_buff_len(ctx);
-	return ctx->data_end - ctx->data;
+	__u64 bytes = ctx->data_end - ctx->data;
+
+	/* There is no second buffer where the first is far from full. */
+	return fwd_has_frags && bytes >= FIRST_BUFFER_MIN ? bpf_xdp_get_buff_len(ctx) : bytes;
 }
 
 static __always_inline enum fwd_verdict decide(struct xdp_md *ctx, __u64 bytes)

@@ -4,7 +4,7 @@
 find_program(FWD_CLANG NAMES clang REQUIRED)
 find_program(FWD_BPFTOOL NAMES bpftool PATHS /usr/sbin /sbin REQUIRED)
 
-set(FWD_BPF_FLAGS -target bpf -mcpu=v2 -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter
+set(FWD_BPF_FLAGS -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter
 	-fno-stack-protector -I${CMAKE_SOURCE_DIR}/bpf)
 if(CMAKE_LIBRARY_ARCHITECTURE)
 	list(APPEND FWD_BPF_FLAGS -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE})

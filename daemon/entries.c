@@ -2,6 +2,7 @@
 #include "entries.h"
 
 #include "grace.h"
+#include "trie_reader.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -212,8 +213,12 @@ u32 entries_insert(struct entries *entries, bool allow, struct fwd_bits bits, u3
 	if (entries->family == FWD_IPV4) {
 		entry->addr = (u32)(bits.high >> 32);
 	} else {
-		((struct fwd_entry6 *)entry)->addr[0] = bits.high;
-		((struct fwd_entry6 *)entry)->addr[1] = bits.low;
+		struct fwd_entry6 *entry6 = (struct fwd_entry6 *)entry;
+
+		entry6->addr[0] = bits.high;
+		entry6->addr[1] = bits.low;
+		entry6->mask[0] = trie_mask(len).high;
+		entry6->mask[1] = trie_mask(len).low;
 	}
 	entry->about = FWD_ABOUT(end, len, FWD_ENTRY_USED | (allow ? FWD_ENTRY_ALLOW : 0));
 	entries_relist(entries, index);

@@ -24,6 +24,9 @@ struct fwd_line *line_pool_lines(const struct line_pool *pool);
 u32 line_pool_used(const struct line_pool *pool);
 u32 line_pool_capacity(const struct line_pool *pool);
 
+/* Behind the last line that is in use. */
+u32 line_pool_end(const struct line_pool *pool);
+
 /* The first line of a run; 0: there is none, not even after waiting. */
 u32 line_pool_take(struct line_pool *pool, u32 n);
 

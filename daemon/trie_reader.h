@@ -21,6 +21,17 @@ static inline struct fwd_entry *trie_entry(const struct trie_memory *memory, int
 	return index < memory->n_entries ? (void *)((char *)memory->entries + index * size) : NULL;
 }
 
+/* The `mask` of a struct fwd_entry6. */
+static inline struct fwd_bits trie_mask(u32 len)
+{
+	return (struct fwd_bits){
+		.high = len >= 64 ? ~0ull : ~(~0ull >> len),
+		.low = len >= 128 ? ~0ull
+		       : len > 64 ? ~(~0ull >> (len - 64))
+				  : 0,
+	};
+}
+
 #define FWD_BANK const struct trie_memory *
 #define FWD_LINE(memory, index) \
 	((index) < (memory)->n_lines ? (const void *)&(memory)->lines[index] : NULL)

@@ -163,11 +163,11 @@ Test(entries, another_one_begins_without_hits)
 	u32 index = insert(entries, 1);
 	struct fwd_entry *entry = entries_at(entries, index);
 
-	entry->packets = entry->bytes = entry->last_hit = 5;
+	entry->hits = entry->packet_chunks = entry->byte_chunks = entry->last_hit = 5;
 	entries_unlist(entries, index);
 	entries_retire(entries, index);
 	cr_expect_eq(insert(entries, 2), index);
-	cr_expect_eq(entry->packets + entry->bytes + entry->last_hit, 0);
+	cr_expect_eq(entry->hits + entry->packet_chunks + entry->byte_chunks + entry->last_hit, 0);
 }
 
 static void retire(struct entries *entries, u32 index)

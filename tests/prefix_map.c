@@ -168,18 +168,18 @@ static struct fwd_entry *look_up(const struct sight *sight, enum prefix_table ta
 {
 	const struct trie_memory memory = family_memory(sight, address->family);
 	struct fwd_bits key = bits_of(address);
-	u32 root = sight->roots[trie_of(table, address->family)], found;
+	u32 root = sight->roots[trie_of(table, address->family)], index;
+	struct fwd_entry *found;
+	bool ask;
 
-	if (address->family == FAMILY_IPV4) {
-		found = fwd_trie_find_fast(&memory, root, &key, FWD_IPV4);
-		if (found == FWD_ASK)
-			found = fwd_trie_find_exact(&memory, root, &key, FWD_IPV4);
-	} else {
-		found = fwd_trie_find_fast(&memory, root, &key, FWD_IPV6);
-		if (found == FWD_ASK)
-			found = fwd_trie_find_exact(&memory, root, &key, FWD_IPV6);
-	}
-	return found ? trie_entry(&memory, address->family, found) : NULL;
+	found = address->family == FAMILY_IPV4
+			? fwd_trie_find_fast(&memory, root, &key, FWD_IPV4, &ask)
+			: fwd_trie_find_fast(&memory, root, &key, FWD_IPV6, &ask);
+	if (!ask)
+		return found;
+	index = address->family == FAMILY_IPV4 ? fwd_trie_find_exact(&memory, root, &key, FWD_IPV4)
+					       : fwd_trie_find_exact(&memory, root, &key, FWD_IPV6);
+	return index ? trie_entry(&memory, address->family, index) : NULL;
 }
 
 /* The prefix that an entry's bits make. */
@@ -384,7 +384,7 @@ Test(prefix_map, is_taken_up_as_it_was)
 	struct sight sight;
 
 	sight_open(before, &sight);
-	entry_of(&sight, TABLE_BLOCK, "10.1.0.0/16")->packets = 3;
+	entry_of(&sight, TABLE_BLOCK, "10.1.0.0/16")->hits = 3 * FWD_HIT(60);
 	cr_assert_eq(adopt(before, sight.roots, &map), 0);
 	prefix_map_close(before);
 	expect_items(map, items, ARRAY_SIZE(items));
@@ -749,8 +749,7 @@ Test(prefix_map, an_entry_keeps_its_hits_whatever_changes_around_it)
 	sight_open(map, &sight);
 	*entry_of(&sight, TABLE_BLOCK, "10.1.2.3") = (struct fwd_entry){
 		.about = FWD_ABOUT(0, 32, FWD_ENTRY_USED),
-		.packets = 3,
-		.bytes = 180,
+		.hits = 3 * FWD_HIT(60),
 		.last_hit = 7,
 		.addr = 0x0a010203,
 	};
@@ -1075,12 +1074,11 @@ Test(prefix_map, counters_go_over_to_another_bank)
 
 		prefix_format(&old[i].prefix, text);
 		entry = entry_of(&before, (enum prefix_table)old[i].table, text);
-		entry->packets = 10 + i;
-		entry->bytes = 100;
+		entry->hits = (10 + i) * FWD_HIT(0) + 100;
 		entry->last_hit = 50;
 	}
 	entry = entry_of(&after, TABLE_BLOCK, "10.0.0.2");
-	entry->packets = 5; /* counted since */
+	entry->hits = 5 * FWD_HIT(0); /* counted since */
 	entry->last_hit = 90;
 	prefix_map_add_counters(from, to);
 	cr_expect_eq(read_state(to, "10.0.0.1").packets, 10);
@@ -1116,6 +1114,34 @@ static void die(struct prefix_map *map, const struct prefix_change *changes, siz
 }
 
 /* Packets still see the old set, and the maps can be taken up until there are others. */
+Test(prefix_map, chunks_of_hits_are_packets_and_bytes_too)
+{
+	const struct prefix_item one = block("10.0.0.1");
+	struct prefix_map *from = build(&one, 1), *to = build(&one, 1);
+	struct sight before, after;
+	struct fwd_entry *entry;
+	struct prefix_state state;
+
+	sight_open(from, &before);
+	sight_open(to, &after);
+	entry = entry_of(&before, TABLE_BLOCK, "10.0.0.1");
+	entry->hits = 5 * FWD_HIT(0) + 7;
+	entry->packet_chunks = 3;
+	entry->byte_chunks = 2;
+	/* Another bank, in which packets were counted already. */
+	entry = entry_of(&after, TABLE_BLOCK, "10.0.0.1");
+	entry->hits = FWD_HIT(60);
+	entry->packet_chunks = 1;
+	prefix_map_add_counters(from, to);
+	state = read_state(to, "10.0.0.1");
+	cr_expect_eq(state.packets, (4ull << FWD_PACKET_CHUNK_SHIFT) + 6);
+	cr_expect_eq(state.bytes, (2ull << FWD_BYTE_CHUNK_SHIFT) + 67);
+	sight_close(&before);
+	sight_close(&after);
+	prefix_map_close(from);
+	prefix_map_close(to);
+}
+
 Test(prefix_map, death_in_a_change_leaves_what_packets_see)
 {
 	const struct prefix_change changes[] = {
