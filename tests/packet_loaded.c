@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "packet_loaded.h"
 
+#include "grace.h"
 #include "private_bpffs.h"
 
 #include <bpf/bpf.h>
 #include <criterion/criterion.h>
+#include <endian.h>
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* ---- programs and rules ---- */
 
@@ -29,14 +32,22 @@ static void load_slot(struct loaded *loaded, enum loaded_slot slot)
 			     0, "%s", err.text);
 }
 
+static void unload_slot(struct loaded *loaded, enum loaded_slot slot)
+{
+	bpf_object__close(loaded->xdp[slot]);
+	close(loaded->fds[slot][FWD_HOOK_TC_IN]);
+	close(loaded->fds[slot][FWD_HOOK_TC_OUT]);
+}
+
 void loaded_open(struct loaded *loaded)
 {
-	const struct datapath_sizes sizes = {.block = 1024, .allow = 1024};
+	struct prefix_map *empty;
 	struct error err;
 
 	*loaded = (struct loaded){0};
 	enter_private_bpffs();
-	cr_assert_eq(datapath_create(PIN_DIR, &sizes, &loaded->dp, &err), 0, "%s", err.text);
+	cr_assert_eq(prefix_map_build(NULL, 0, 0, &empty, &err), 0, "%s", err.text);
+	cr_assert_eq(datapath_create(PIN_DIR, empty, 0, &loaded->dp, &err), 0, "%s", err.text);
 	for (enum loaded_slot slot = 0; slot < SLOTS; slot++)
 		load_slot(loaded, slot);
 	loaded_set_flags(loaded, FWD_BLOCK_IN | FWD_BLOCK_OUT);
@@ -44,11 +55,8 @@ void loaded_open(struct loaded *loaded)
 
 void loaded_close(struct loaded *loaded)
 {
-	for (enum loaded_slot slot = 0; slot < SLOTS; slot++) {
-		bpf_object__close(loaded->xdp[slot]);
-		close(loaded->fds[slot][FWD_HOOK_TC_IN]);
-		close(loaded->fds[slot][FWD_HOOK_TC_OUT]);
-	}
+	for (enum loaded_slot slot = 0; slot < SLOTS; slot++)
+		unload_slot(loaded, slot);
 	datapath_close(loaded->dp);
 }
 
@@ -61,14 +69,20 @@ struct prefix prefix_of(const char *text)
 	return prefix;
 }
 
+struct prefix_item item_of(enum prefix_table table, const char *prefix, u64 expires_ns)
+{
+	return (struct prefix_item){
+		.prefix = prefix_of(prefix), .table = table, .expires_ns = expires_ns};
+}
+
 struct prefix_change insertion(const char *prefix, u64 expires_ns)
 {
-	return (struct prefix_change){prefix_of(prefix), PREFIX_INSERT, expires_ns};
+	return (struct prefix_change){item_of(TABLE_BLOCK, prefix, expires_ns), PREFIX_INSERT};
 }
 
 struct prefix_change removal(const char *prefix)
 {
-	return (struct prefix_change){prefix_of(prefix), PREFIX_REMOVE, 0};
+	return (struct prefix_change){item_of(TABLE_BLOCK, prefix, 0), PREFIX_REMOVE};
 }
 
 void loaded_change(struct loaded *loaded, const struct datapath_change *change)
@@ -79,37 +93,63 @@ void loaded_change(struct loaded *loaded, const struct datapath_change *change)
 	datapath_commit(loaded->dp);
 }
 
-void loaded_block(struct loaded *loaded, const char *prefix, u64 expires_ns)
+static void change_one(struct loaded *loaded, enum prefix_change_kind kind, enum prefix_table table,
+		       const char *prefix, u64 expires_ns)
 {
-	struct prefix_change change = insertion(prefix, expires_ns);
+	const struct prefix_change change = {item_of(table, prefix, expires_ns), (u8)kind};
 
 	loaded_change(loaded, &(struct datapath_change){
-				      .block = &change,
-				      .n_block = 1,
+				      .prefixes = &change,
+				      .n_prefixes = 1,
 				      .flags = datapath_flags(loaded->dp),
 			      });
+}
+
+void loaded_block(struct loaded *loaded, const char *prefix, u64 expires_ns)
+{
+	change_one(loaded, PREFIX_INSERT, TABLE_BLOCK, prefix, expires_ns);
 }
 
 void loaded_allow(struct loaded *loaded, const char *prefix, u64 expires_ns)
 {
-	struct prefix_change change = insertion(prefix, expires_ns);
+	change_one(loaded, PREFIX_INSERT, TABLE_ALLOW, prefix, expires_ns);
+}
 
-	loaded_change(loaded, &(struct datapath_change){
-				      .allow = &change,
-				      .n_allow = 1,
-				      .flags = datapath_flags(loaded->dp),
-			      });
+void loaded_retime(struct loaded *loaded, const char *prefix, u64 expires_ns)
+{
+	change_one(loaded, PREFIX_RETIME, TABLE_BLOCK, prefix, expires_ns);
 }
 
 void loaded_unblock(struct loaded *loaded, const char *prefix)
 {
-	struct prefix_change change = removal(prefix);
+	change_one(loaded, PREFIX_REMOVE, TABLE_BLOCK, prefix, 0);
+}
 
-	loaded_change(loaded, &(struct datapath_change){
-				      .block = &change,
-				      .n_block = 1,
-				      .flags = datapath_flags(loaded->dp),
-			      });
+void loaded_disallow(struct loaded *loaded, const char *prefix)
+{
+	change_one(loaded, PREFIX_REMOVE, TABLE_ALLOW, prefix, 0);
+}
+
+/* What is attached to interfaces is moved by loading it anew. */
+void loaded_replace(struct loaded *loaded, const struct prefix_item *items, size_t n)
+{
+	const struct datapath_change change = {
+		.offered_bank = true,
+		.flags = datapath_flags(loaded->dp),
+	};
+	struct prefix_map *map;
+	struct error err;
+
+	cr_assert_eq(prefix_map_build(items, n, datapath_offered_bank(loaded->dp), &map, &err), 0,
+		     "%s", err.text);
+	cr_assert_eq(datapath_offer_bank(loaded->dp, map, &err), 0, "%s", err.text);
+	for (enum loaded_slot slot = 0; slot < SLOTS; slot++) {
+		unload_slot(loaded, slot);
+		load_slot(loaded, slot);
+	}
+	loaded_change(loaded, &change);
+	grace_wait();
+	prefix_map_add_counters(datapath_offered(loaded->dp), datapath_prefixes(loaded->dp));
 }
 
 void loaded_set_flags(struct loaded *loaded, u32 flags)
@@ -215,39 +255,95 @@ struct hits {
 	u64 packets, bytes;
 };
 
-static void add_hits(struct prefix_map *map, struct hits *hits)
+/* One family's entries as they stand in the kernel's map, those of staged changes included. */
+struct kernel_entries {
+	u8 *memory;
+	size_t n, size_bytes;
+};
+
+static struct kernel_entries map_entries(const struct loaded *loaded, bool ipv6)
 {
-	_cleanup_free_ struct prefix_map_item *items = NULL;
-	struct error err;
-	size_t n;
+	int fd = prefix_map_fd(datapath_prefixes(loaded->dp), ipv6 ? PART_ENTRIES6 : PART_ENTRIES4);
+	struct kernel_entries entries = {
+		.size_bytes = ipv6 ? sizeof(struct fwd_entry6) : sizeof(struct fwd_entry),
+	};
+	struct bpf_map_info info = {0};
+	u32 size = sizeof(info);
 
-	cr_assert_eq(prefix_map_snapshot(map, &items, &n, &err), 0, "%s", err.text);
-	for (size_t i = 0; i < n; i++) {
-		const struct fwd_entry *entry = prefix_map_find(map, &items[i].prefix);
-
-		cr_assert(entry);
-		hits->packets += entry->packets;
-		hits->bytes += entry->bytes;
-	}
+	cr_assert_eq(bpf_obj_get_info_by_fd(fd, &info, &size), 0);
+	entries.n = info.max_entries;
+	entries.memory = mmap(NULL, entries.n * entries.size_bytes, PROT_READ, MAP_SHARED, fd, 0);
+	cr_assert_neq(entries.memory, MAP_FAILED);
+	return entries;
 }
 
-static struct hits all_hits(struct loaded *loaded)
+static void unmap_entries(struct kernel_entries *entries)
+{
+	munmap(entries->memory, entries->n * entries->size_bytes);
+}
+
+static const struct fwd_entry *entry_at(const struct kernel_entries *entries, size_t i)
+{
+	return (const struct fwd_entry *)(entries->memory + i * entries->size_bytes);
+}
+
+static struct hits all_hits(const struct loaded *loaded)
 {
 	struct hits hits = {0};
 
-	add_hits(datapath_block(loaded->dp), &hits);
-	add_hits(datapath_allow(loaded->dp), &hits);
+	for (int family = 0; family < 2; family++) {
+		struct kernel_entries entries = map_entries(loaded, family);
+
+		for (size_t i = 0; i < entries.n; i++) {
+			hits.packets += entry_at(&entries, i)->packets;
+			hits.bytes += entry_at(&entries, i)->bytes;
+		}
+		unmap_entries(&entries);
+	}
 	return hits;
 }
 
-static const struct fwd_entry *find_entry(struct loaded *loaded, const struct packet_case *row)
+static bool is_entry_of(const struct fwd_entry *entry, enum prefix_table table,
+			const struct prefix *prefix)
 {
-	struct prefix prefix = prefix_of(row->entry);
-	struct prefix_map *map =
-		row->verdict == FWD_ALLOW ? datapath_allow(loaded->dp) : datapath_block(loaded->dp);
-	const struct fwd_entry *entry = prefix_map_find(map, &prefix);
+	u32 flags = FWD_ENTRY_USED | (table == TABLE_ALLOW ? FWD_ENTRY_ALLOW : 0);
+	const struct fwd_entry6 *entry6 = (const struct fwd_entry6 *)entry;
+	u64 addr[2] = {htobe64((u64)entry->addr << 32)};
 
-	cr_assert(entry, "%s: there is no entry %s", row->sentence, row->entry);
+	if (prefix->family == FAMILY_IPV6) {
+		addr[0] = htobe64(entry6->addr[0]);
+		addr[1] = htobe64(entry6->addr[1]);
+	}
+	return (FWD_ABOUT_FLAGS(entry->about) & (FWD_ENTRY_USED | FWD_ENTRY_ALLOW)) == flags &&
+	       FWD_ABOUT_LEN(entry->about) == prefix->len &&
+	       !memcmp(addr, prefix->addr, sizeof(addr));
+}
+
+bool loaded_find(const struct loaded *loaded, enum prefix_table table, const char *text,
+		 struct fwd_entry *ret)
+{
+	const struct prefix prefix = prefix_of(text);
+	struct kernel_entries entries = map_entries(loaded, prefix.family == FAMILY_IPV6);
+	bool found = false;
+
+	for (size_t i = 1; !found && i < entries.n; i++) {
+		found = is_entry_of(entry_at(&entries, i), table, &prefix);
+		if (found)
+			*ret = *entry_at(&entries, i);
+	}
+	unmap_entries(&entries);
+	return found;
+}
+
+/* Zeros where the row has no entry. */
+static struct fwd_entry read_entry(const struct loaded *loaded, const struct packet_case *row)
+{
+	enum prefix_table table = row->verdict == FWD_ALLOW ? TABLE_ALLOW : TABLE_BLOCK;
+	struct fwd_entry entry = {0};
+
+	if (row->entry)
+		cr_assert(loaded_find(loaded, table, row->entry, &entry),
+			  "%s: there is no entry %s", row->sentence, row->entry);
 	return entry;
 }
 
@@ -270,10 +366,9 @@ static u32 expected_action(enum fwd_hook hook, enum fwd_verdict verdict)
 static void check_packet(struct loaded *loaded, enum loaded_slot slot, enum fwd_hook hook,
 			 const struct packet_case *row, const struct packet *packet)
 {
-	const struct fwd_entry *entry = row->entry ? find_entry(loaded, row) : NULL;
+	struct fwd_entry was = read_entry(loaded, row), is;
 	struct hits before = all_hits(loaded), after;
-	u64 entry_packets = entry ? entry->packets : 0;
-	u64 size = entry ? packet->size : 0;
+	u64 size = row->entry ? packet->size : 0;
 	struct outcome outcome;
 
 	if (!loaded_run(loaded, slot, hook, packet, row->verdict, row->sentence, &outcome))
@@ -281,15 +376,20 @@ static void check_packet(struct loaded *loaded, enum loaded_slot slot, enum fwd_
 	cr_expect_eq(outcome.action, expected_action(hook, row->verdict), "%s: action %d",
 		     row->sentence, (int)outcome.action);
 	after = all_hits(loaded);
-	cr_expect_eq(after.packets - before.packets, entry != NULL, "%s: %llu entries counted it",
-		     row->sentence, (unsigned long long)(after.packets - before.packets));
+	cr_expect_eq(after.packets - before.packets, row->entry != NULL,
+		     "%s: %llu entries counted it", row->sentence,
+		     (unsigned long long)(after.packets - before.packets));
 	cr_expect_eq(after.bytes - before.bytes, size, "%s: entries counted %llu bytes",
 		     row->sentence, (unsigned long long)(after.bytes - before.bytes));
-	if (entry) {
-		cr_expect_eq(entry->packets, entry_packets + 1, "%s: not counted in %s",
-			     row->sentence, row->entry);
-		cr_expect_neq(entry->last_hit_ns, 0, "%s", row->sentence);
-	}
+	if (!row->entry)
+		return;
+	is = read_entry(loaded, row);
+	cr_expect_eq(is.packets, was.packets + 1, "%s: not counted in %s", row->sentence,
+		     row->entry);
+	cr_expect_eq(is.bytes, was.bytes + size, "%s: not counted in %s", row->sentence,
+		     row->entry);
+	cr_expect(is.last_hit && is.last_hit >= was.last_hit, "%s: last hit %u, then %u",
+		  row->sentence, was.last_hit, is.last_hit);
 }
 
 void loaded_check(struct loaded *loaded, enum loaded_slot slot, enum fwd_hook hook,

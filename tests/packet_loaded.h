@@ -27,6 +27,8 @@ void loaded_close(struct loaded *loaded);
 
 /* "192.0.2.0/24" */
 struct prefix prefix_of(const char *text);
+struct prefix_item item_of(enum prefix_table table, const char *prefix, u64 expires_ns);
+/* Of the blacklist. */
 struct prefix_change insertion(const char *prefix, u64 expires_ns);
 struct prefix_change removal(const char *prefix);
 
@@ -34,8 +36,17 @@ struct prefix_change removal(const char *prefix);
 void loaded_change(struct loaded *loaded, const struct datapath_change *change);
 void loaded_block(struct loaded *loaded, const char *prefix, u64 expires_ns);
 void loaded_allow(struct loaded *loaded, const char *prefix, u64 expires_ns);
+void loaded_retime(struct loaded *loaded, const char *prefix, u64 expires_ns);
 void loaded_unblock(struct loaded *loaded, const char *prefix);
+void loaded_disallow(struct loaded *loaded, const char *prefix);
 void loaded_set_flags(struct loaded *loaded, u32 flags);
+
+/* Puts items, in order, in the place of all that is there, in the other bank of maps. */
+void loaded_replace(struct loaded *loaded, const struct prefix_item *items, size_t n);
+
+/* A copy of the prefix's entry in the kernel's map; false: there is none. */
+bool loaded_find(const struct loaded *loaded, enum prefix_table table, const char *text,
+		 struct fwd_entry *ret);
 
 /* On both slots. */
 void loaded_set_redirects(struct loaded *loaded, const struct redirect *redirects, size_t n);

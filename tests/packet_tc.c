@@ -239,6 +239,21 @@ Test(packets_tc, blocked_destinations_are_dropped_outward)
 	check_all(SLOT_ETHERNET, OUT, outward, ARRAY_SIZE(outward));
 }
 
+Test(packets_tc, in_the_other_bank_blocked_destinations_are_dropped_outward)
+{
+	const struct prefix_item items[] = {
+		item_of(TABLE_BLOCK, "10.1.0.0/16", 0),
+		item_of(TABLE_BLOCK, "10.1.5.0/24", 1),
+		item_of(TABLE_BLOCK, "2001:db8:1::/48", 0),
+		item_of(TABLE_ALLOW, "10.1.9.0/24", 0),
+		item_of(TABLE_ALLOW, "2001:db8:1:9::/64", 0),
+	};
+
+	loaded_replace(&loaded, items, ARRAY_SIZE(items));
+	check_all(SLOT_ETHERNET, OUT, outward, ARRAY_SIZE(outward));
+	check_all(SLOT_ETHERNET, IN, inward, ARRAY_SIZE(inward));
+}
+
 Test(packets_tc, ports_are_redirected_inward)
 {
 	check_all(SLOT_ETHERNET, IN, inward, ARRAY_SIZE(inward));

@@ -7,6 +7,7 @@
 #include "packet_loaded.h"
 
 #include "clock.h"
+#include "ticks.h"
 
 #include <criterion/criterion.h>
 #include <linux/if_ether.h>
@@ -246,6 +247,41 @@ Test(packets, sources_are_dropped_or_pass)
 	check_all(SLOT_ETHERNET, sources, ARRAY_SIZE(sources));
 }
 
+static int compare_items(const void *a, const void *b)
+{
+	const struct prefix_item *x = a, *y = b;
+
+	return x->table != y->table ? x->table - y->table : prefix_compare(&x->prefix, &y->prefix);
+}
+
+static void replace_by_the_same(void)
+{
+	struct prefix_item items[ARRAY_SIZE(world)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(world); i++)
+		items[i] = item_of(world[i].allow ? TABLE_ALLOW : TABLE_BLOCK, world[i].prefix,
+				   world[i].expires_ns);
+	qsort(items, ARRAY_SIZE(items), sizeof(*items), compare_items);
+	loaded_replace(&loaded, items, ARRAY_SIZE(items));
+}
+
+Test(packets, in_either_bank_sources_are_dropped_or_pass_and_hits_stay)
+{
+	struct fwd_entry before, after;
+
+	for (int i = 0; i < 2; i++) {
+		check_all(SLOT_ETHERNET, sources, ARRAY_SIZE(sources));
+		check_all(SLOT_BARE, bare, ARRAY_SIZE(bare));
+		cr_assert(loaded_find(&loaded, TABLE_BLOCK, BLOCKED6_ENTRY, &before));
+		replace_by_the_same();
+		cr_assert(loaded_find(&loaded, TABLE_BLOCK, BLOCKED6_ENTRY, &after));
+		cr_expect(before.packets && after.packets == before.packets);
+		cr_expect_eq(after.bytes, before.bytes);
+		cr_expect_eq(after.last_hit, before.last_hit);
+	}
+	check_all(SLOT_ETHERNET, sources, ARRAY_SIZE(sources));
+}
+
 Test(packets, no_shape_hides_a_source)
 {
 	check_all(SLOT_ETHERNET, shapes, ARRAY_SIZE(shapes));
@@ -325,7 +361,7 @@ Test(packets, an_entry_ends_on_time_with_nobody_there_to_remove_it)
 
 	loaded_block(&loaded, "203.0.113.9", end);
 	check(&row);
-	while (boot_ns() < end)
+	while (boot_ns() < end + NS_PER_S / 100)
 		usleep(10000);
 	check_as(&row, "behind its end", FWD_PASS, NULL);
 }
@@ -352,8 +388,8 @@ Test(packets, length_0_covers_a_whole_family_and_no_other)
 static int stage(const struct prefix_change *changes, size_t n)
 {
 	const struct datapath_change change = {
-		.block = changes,
-		.n_block = n,
+		.prefixes = changes,
+		.n_prefixes = n,
 		.flags = datapath_flags(loaded.dp),
 	};
 	struct error err;
@@ -441,17 +477,37 @@ static void turn_bit(const char *address, u8 len, char text[static PREFIX_TEXT_M
 	prefix_format(&prefix, text);
 }
 
-static void block_all_lengths(const char *address, u64 expires_ns)
+/* All of the address's prefixes. */
+static size_t nested_items(const char *address, u64 expires_ns, struct prefix_item items[129])
 {
-	struct prefix_change changes[129];
-	char text[PREFIX_TEXT_MAX];
 	u8 bits = prefix_of(address).len;
+	char text[PREFIX_TEXT_MAX];
 
 	for (u8 len = 0; len <= bits; len++) {
 		nested_prefix(address, len, text);
-		changes[len] = insertion(text, expires_ns);
+		items[len] = item_of(TABLE_BLOCK, text, expires_ns);
 	}
-	cr_assert_eq(stage(changes, bits + 1), 0);
+	return bits + 1u;
+}
+
+/* In place of all that is there. */
+static void replace_by_all_lengths(const char *address, u64 expires_ns)
+{
+	struct prefix_item items[129];
+	size_t n = nested_items(address, expires_ns, items);
+
+	loaded_replace(&loaded, items, n);
+}
+
+static void block_all_lengths(const char *address, u64 expires_ns)
+{
+	struct prefix_change changes[129];
+	struct prefix_item items[129];
+	size_t n = nested_items(address, expires_ns, items);
+
+	for (size_t i = 0; i < n; i++)
+		changes[i] = (struct prefix_change){items[i], PREFIX_INSERT};
+	cr_assert_eq(stage(changes, n), 0);
 	datapath_commit(loaded.dp);
 }
 
@@ -464,11 +520,11 @@ static void check_source(const char *source, enum fwd_verdict verdict, const cha
 	check(&row);
 }
 
-static void check_all_lengths(const char *address)
+/* They are all there; ends with none. */
+static void check_and_remove_all_lengths(const char *address)
 {
 	char source[PREFIX_TEXT_MAX], entry[PREFIX_TEXT_MAX];
 
-	block_all_lengths(address, LIVE);
 	for (u8 len = 0; len <= prefix_of(address).len; len++) {
 		turn_bit(address, len, source);
 		nested_prefix(address, len, entry);
@@ -483,6 +539,15 @@ static void check_all_lengths(const char *address)
 	check_source(address, FWD_PASS, NULL);
 }
 
+/* As they are built, and then as one change of what is there. */
+static void check_all_lengths(const char *address)
+{
+	replace_by_all_lengths(address, LIVE);
+	check_and_remove_all_lengths(address);
+	block_all_lengths(address, LIVE);
+	check_and_remove_all_lengths(address);
+}
+
 Test(packets, the_most_specific_of_all_33_lengths_counts)
 {
 	check_all_lengths(nested_from4);
@@ -493,9 +558,44 @@ Test(packets, the_most_specific_of_all_129_lengths_counts)
 	check_all_lengths(nested_from6);
 }
 
+/* Each length alone: its last bit counts, the one behind it does not. */
+static void check_each_length(const char *address)
+{
+	char source[PREFIX_TEXT_MAX], entry[PREFIX_TEXT_MAX];
+
+	loaded_replace(&loaded, NULL, 0);
+	for (u8 len = 0; len <= prefix_of(address).len; len++) {
+		nested_prefix(address, len, entry);
+		loaded_block(&loaded, entry, LIVE);
+		check_source(address, FWD_DROP, entry);
+		turn_bit(address, len, source);
+		check_source(source, FWD_DROP, entry);
+		if (len) {
+			turn_bit(address, len - 1, source);
+			check_source(source, FWD_PASS, NULL);
+			turn_bit(address, 0, source);
+			check_source(source, FWD_PASS, NULL);
+		}
+		loaded_unblock(&loaded, entry);
+		check_source(address, FWD_PASS, NULL);
+	}
+}
+
+Test(packets, each_length_of_ipv4_is_matched_exactly)
+{
+	check_each_length(nested_from4);
+}
+
+Test(packets, each_length_of_ipv6_is_matched_exactly)
+{
+	check_each_length(nested_from6);
+}
+
+/* ---- ends, with no daemon there ---- */
+
 static void check_ended_lengths(const char *address, const char *all)
 {
-	block_all_lengths(address, ENDED);
+	replace_by_all_lengths(address, ENDED);
 	check_source(address, FWD_PASS, NULL);
 	loaded_unblock(&loaded, all);
 	loaded_block(&loaded, all, LIVE);
@@ -507,4 +607,180 @@ Test(packets, a_live_length_0_counts_below_ended_entries_of_every_length)
 {
 	check_ended_lengths(nested_from4, "0.0.0.0/0");
 	check_ended_lengths(nested_from6, "::/0");
+}
+
+/* Another end, where there was one, is a store to the entry alone: it is as if time went on. */
+static void end_length(const char *address, u8 len)
+{
+	char entry[PREFIX_TEXT_MAX];
+
+	nested_prefix(address, len, entry);
+	loaded_retime(&loaded, entry, ENDED);
+}
+
+static void expect_length(const char *address, int len)
+{
+	char entry[PREFIX_TEXT_MAX];
+
+	if (len < 0) {
+		check_source(address, FWD_PASS, NULL);
+		return;
+	}
+	nested_prefix(address, (u8)len, entry);
+	check_source(address, FWD_DROP, entry);
+}
+
+/* They all have an end before them, and most of them share a slot with others. */
+static void check_ends(const char *address)
+{
+	int bits = prefix_of(address).len;
+
+	for (int len = bits; len >= 0; len--) {
+		expect_length(address, len);
+		end_length(address, (u8)len);
+	}
+	expect_length(address, -1);
+}
+
+static void check_ends_in_gaps(const char *address)
+{
+	int bits = prefix_of(address).len;
+
+	for (int len = 1; len < bits; len += 2)
+		end_length(address, (u8)len);
+	for (int len = bits; len >= 0; len -= 2) {
+		expect_length(address, len);
+		end_length(address, (u8)len);
+	}
+	expect_length(address, -1);
+}
+
+Test(packets, each_nested_entry_that_ends_uncovers_the_next)
+{
+	static const char *const addresses[] = {nested_from4, nested_from6};
+	u64 end = boot_ns() + 3600 * NS_PER_S;
+
+	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+		replace_by_all_lengths(addresses[i], end);
+		check_ends(addresses[i]);
+		replace_by_all_lengths(addresses[i], end);
+		check_ends_in_gaps(addresses[i]);
+	}
+}
+
+/* So many that the trie of IPv4 has a table on top; none of them covers the nested ones. */
+#define BESIDE 4096
+
+static void replace_by_many_and_all_lengths(u64 expires_ns)
+{
+	struct prefix_item *items = calloc(BESIDE + 129, sizeof(*items));
+	size_t n = nested_items(nested_from4, expires_ns, items);
+
+	for (u32 i = 0; i < BESIDE; i++)
+		items[n++] = (struct prefix_item){
+			.prefix = {.family = FAMILY_IPV4,
+				   .len = 32,
+				   .addr = {100, (u8)(i >> 4), (u8)(i << 4), 1}},
+		};
+	loaded_replace(&loaded, items, n);
+	free(items);
+}
+
+Test(packets, below_a_table_the_most_specific_counts_until_it_ends)
+{
+	char entry[PREFIX_TEXT_MAX];
+
+	replace_by_many_and_all_lengths(boot_ns() + 3600 * NS_PER_S);
+	check_source("100.255.240.1", FWD_DROP, "100.255.240.1");
+	/* 100/8 shares its first bits with 77/8. */
+	nested_prefix(nested_from4, 2, entry);
+	check_source("100.255.240.2", FWD_DROP, entry);
+	check_ends_in_gaps(nested_from4);
+	replace_by_many_and_all_lengths(boot_ns() + 3600 * NS_PER_S);
+	check_ends(nested_from4);
+	replace_by_many_and_all_lengths(LIVE);
+	check_and_remove_all_lengths(nested_from4);
+	check_source("100.255.240.1", FWD_DROP, "100.255.240.1");
+	check_source("100.255.240.2", FWD_PASS, NULL);
+}
+
+static void wait_until(u64 ns)
+{
+	while (boot_ns() < ns)
+		usleep(5000);
+}
+
+Test(packets, nested_entries_end_one_after_the_other_with_nobody_there_to_remove_them)
+{
+	u64 first = boot_ns() + NS_PER_S, second = first + NS_PER_S, slack = NS_PER_S / 20;
+
+	loaded_block(&loaded, "10.1.77.0/24", second);
+	loaded_block(&loaded, "10.1.77.1", first);
+	loaded_allow(&loaded, "10.1.77.0/25", first);
+	loaded_block(&loaded, "2001:db8:1:77::/64", first);
+	check_source("10.1.77.1", FWD_ALLOW, "10.1.77.0/25");
+	check_source("2001:db8:1:77::1", FWD_DROP, "2001:db8:1:77::/64");
+	wait_until(first + slack);
+	check_source("10.1.77.1", FWD_DROP, "10.1.77.0/24");
+	check_source("2001:db8:1:77::1", FWD_DROP, BLOCKED6_ENTRY);
+	wait_until(second + slack);
+	check_source("10.1.77.1", FWD_DROP, "10.1.0.0/16");
+}
+
+/* ---- the allowlist ---- */
+
+/* One prefix of the address is blocked and one allowed: it passes, whichever is the longer. */
+static void check_pair(const char *address, u8 block_len, u8 allow_len)
+{
+	char block[PREFIX_TEXT_MAX], allow[PREFIX_TEXT_MAX], source[PREFIX_TEXT_MAX];
+
+	nested_prefix(address, block_len, block);
+	nested_prefix(address, allow_len, allow);
+	loaded_block(&loaded, block, LIVE);
+	check_source(address, FWD_DROP, block);
+	loaded_allow(&loaded, allow, LIVE);
+	check_source(address, FWD_ALLOW, allow);
+	if (allow_len > block_len) {
+		turn_bit(address, allow_len - 1, source);
+		check_source(source, FWD_DROP, block);
+	} else if (block_len > allow_len) {
+		turn_bit(address, block_len - 1, source);
+		check_source(source, FWD_PASS, NULL);
+	}
+	loaded_disallow(&loaded, allow);
+	check_source(address, FWD_DROP, block);
+	loaded_unblock(&loaded, block);
+}
+
+static void check_pairs(const char *address, const u8 *lengths, size_t n)
+{
+	loaded_replace(&loaded, NULL, 0);
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = 0; j < n; j++)
+			check_pair(address, lengths[i], lengths[j]);
+}
+
+Test(packets, the_allowlist_wins_over_the_blacklist_whichever_is_more_specific)
+{
+	static const u8 of_ipv4[] = {0, 1, 7, 8, 9, 16, 17, 24, 31, 32};
+	static const u8 of_ipv6[] = {0, 1, 16, 32, 33, 63, 64, 65, 127, 128};
+
+	check_pairs(nested_from4, of_ipv4, ARRAY_SIZE(of_ipv4));
+	check_pairs(nested_from6, of_ipv6, ARRAY_SIZE(of_ipv6));
+}
+
+/* ---- hits ---- */
+
+Test(packets, a_hit_is_counted_with_its_time)
+{
+	struct fwd_entry entry;
+	struct error err;
+
+	cr_assert_eq(ticks_open(&err), 0, "%s", err.text);
+	cr_assert(loaded_find(&loaded, TABLE_BLOCK, BLOCKED4_ENTRY, &entry));
+	cr_expect_eq(entry.last_hit, 0);
+	check(&dropped4);
+	cr_assert(loaded_find(&loaded, TABLE_BLOCK, BLOCKED4_ENTRY, &entry));
+	cr_expect_leq(llabs(ticks_to_wall_s(entry.last_hit) - wall_s()), 1);
+	ticks_close();
 }
