@@ -33,11 +33,12 @@ static int get_pin(const char *name)
 /* The maps as the datapath makes them; not used by it. */
 static void make_maps(void)
 {
-	const struct datapath_sizes sizes = {.block = 1, .allow = 1};
+	struct prefix_map *empty;
 	struct datapath *dp = NULL;
 	struct error err;
 
-	cr_assert_eq(datapath_create(PIN_DIR, &sizes, &dp, &err), 0, "%s", err.text);
+	cr_assert_eq(prefix_map_build(NULL, 0, 0, &empty, &err), 0, "%s", err.text);
+	cr_assert_eq(datapath_create(PIN_DIR, empty, 0, &dp, &err), 0, "%s", err.text);
 	datapath_close(dp);
 	fds.tables = get_pin(FWD_MAP_REDIRECT_TABLES);
 	fds.redirects = get_pin(FWD_MAP_REDIRECTS);
