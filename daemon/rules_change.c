@@ -780,11 +780,12 @@ static void finish(void *data)
 		return;
 	}
 	end->errors = change->errors.n ? &change->errors : NULL;
-	rules->changes = change->next;
+	/* Still the first, so that what done() submits waits for its turn. */
 	if (change->later.done)
 		change->later.done(change->later.data, end);
 	else if (end->r < 0)
 		log_error("cannot fit the maps to their content: %s", end->err.text);
+	rules->changes = change->next;
 	change_free(change);
 	begin(rules);
 }
