@@ -396,15 +396,13 @@ static int write_bulk(struct change *change, struct error *err)
 			    : 0;
 }
 
-static int add_feed(struct change *change, const char *name, const struct prefix *prefixes,
-		    size_t n, struct error *err)
+static int replace_file(struct change *change, struct error *err)
 {
-	const char *dir = change->rules->config->daemon.state_dir;
-	struct store_feed **feed = &change->feeds[change->n_feeds];
-	int r = prefixes ? store_feed_write(dir, name, prefixes, n, feed, err)
-			 : store_feed_remove(dir, name, feed, err);
+	const struct rules_request *request = &change->request;
+	int r = store_feed_write(change->rules->config->daemon.state_dir, request->feed,
+				 request->prefixes, request->n, &change->feeds[0], err);
 
-	change->n_feeds += !r;
+	change->n_feeds = !r;
 	return r;
 }
 
@@ -420,8 +418,12 @@ static int forget_replaced(struct change *change, struct error *err)
 		for (size_t j = ORIGIN_FEEDS; j < after->n_origins; j++)
 			kept |= after->origins[j].replaced &&
 				!strcmp(after->origins[j].name, before->origins[i].name);
-		if (before->origins[i].replaced && !kept)
-			r = add_feed(change, before->origins[i].name, NULL, 0, err);
+		if (!before->origins[i].replaced || kept)
+			continue;
+		r = store_feed_remove(change->rules->config->daemon.state_dir,
+				      before->origins[i].name, &change->feeds[change->n_feeds],
+				      err);
+		change->n_feeds += !r;
 	}
 	return r;
 }
@@ -435,7 +437,7 @@ static int write_files(struct change *change, struct error *err)
 	case RULES_REMOVE:
 		return write_bulk(change, err);
 	case RULES_FEED_REPLACE:
-		return add_feed(change, request->feed, request->prefixes, request->n, err);
+		return replace_file(change, err);
 	case RULES_FEED_RELOAD:
 	case RULES_RELOAD:
 		return forget_replaced(change, err);
