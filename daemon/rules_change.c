@@ -534,10 +534,36 @@ static void drop_noted(struct change *change)
 	list->n = kept;
 }
 
+/* What the difference leads from. */
+static const struct prefix_map *target_map(const struct change *change)
+{
+	return change->prefixes ? change->prefixes : datapath_prefixes(change->rules->dp);
+}
+
+/* check_limits() knew of the snapshot alone. */
+static int check_room(const struct change *change, enum prefix_table table, struct error *err)
+{
+	size_t n = prefix_map_size(target_map(change), table);
+	bool grew;
+
+	for (size_t i = 0; i < change->list.n; i++) {
+		const struct prefix_change *one = &change->list.items[i];
+
+		if (one->item.table != table)
+			continue;
+		n += one->kind == PREFIX_INSERT;
+		n -= one->kind == PREFIX_REMOVE;
+	}
+	grew = n > prefix_map_size(datapath_prefixes(change->rules->dp), table);
+	if (!grew && change->request.kind != RULES_RELOAD)
+		return 0;
+	return rules_check_limit(change->after, table, n, err);
+}
+
 static int catch_up(struct change *change, struct error *err)
 {
-	const struct prefix_map *target =
-		change->prefixes ? change->prefixes : datapath_prefixes(change->rules->dp);
+	const struct prefix_map *target = target_map(change);
+	int r;
 
 	if (!change->n_noted)
 		return 0;
@@ -559,7 +585,8 @@ static int catch_up(struct change *change, struct error *err)
 		if (prefix_map_diff_one(target, &item, wanted, &change->list) < 0)
 			return error_no_memory(err);
 	}
-	return 0;
+	r = check_room(change, TABLE_BLOCK, err);
+	return r ? r : check_room(change, TABLE_ALLOW, err);
 }
 
 /* ---- the event loop: putting it in force ---- */
