@@ -616,7 +616,7 @@ static void try_again(struct rules *rules, const struct prefix *ended, size_t n,
 		expiry_push(&rules->expiry, boot_ns() + EXPIRE_AGAIN_NS, &ended[i]);
 }
 
-static void remove_ended(struct rules *rules, const struct prefix *ended, size_t n)
+static int remove_some(struct rules *rules, const struct prefix *ended, size_t n, struct error *err)
 {
 	struct rules_request request = {
 		.kind = RULES_REMOVE,
@@ -625,17 +625,39 @@ static void remove_ended(struct rules *rules, const struct prefix *ended, size_t
 		.list_fd = -1,
 	};
 	struct rules_count count;
+	int r;
+
+	if (!request.prefixes)
+		return error_no_memory(err);
+	memcpy(request.prefixes, ended, n * sizeof(*ended));
+	r = submit_small(rules, &request, &count, err);
+	rules_request_clear(&request);
+	return r;
+}
+
+/*
+ * Never in the worker: a rule that was made anew meanwhile would go with it (L4). Half of them need
+ * half of the room, which is free again a grace period later.
+ */
+static void remove_ended(struct rules *rules, const struct prefix *ended, size_t n)
+{
+	size_t at_once = n;
 	struct error err;
 
-	if (!request.prefixes) {
-		error_no_memory(&err);
-		try_again(rules, ended, n, &err);
-		return;
+	for (size_t i = 0; i < n;) {
+		size_t some = at_once < n - i ? at_once : n - i;
+		int r = remove_some(rules, ended + i, some, &err);
+
+		if (r == -E2BIG && some > 1) {
+			at_once = some / 2;
+			continue;
+		}
+		if (r < 0) {
+			try_again(rules, ended + i, n - i, &err);
+			break;
+		}
+		i += some;
 	}
-	memcpy(request.prefixes, ended, n * sizeof(*ended));
-	if (submit_small(rules, &request, &count, &err) < 0)
-		try_again(rules, ended, n, &err);
-	rules_request_clear(&request);
 	keep_fitting(rules);
 }
 
@@ -656,7 +678,7 @@ u64 rules_expire(struct rules *rules)
 		expiry_pop(&rules->expiry);
 	}
 	if (n)
-		remove_ended(rules, ended, n);
+		remove_ended(rules, ended, prefix_sort_unique(ended, n));
 	free(ended);
 	first = expiry_first(&rules->expiry);
 	return first ? first->ns : 0;
