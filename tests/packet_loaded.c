@@ -2,17 +2,16 @@
 #include "packet_loaded.h"
 
 #include "grace.h"
+#include "kernel_entries.h"
 #include "private_bpffs.h"
 
 #include <bpf/bpf.h>
 #include <criterion/criterion.h>
-#include <endian.h>
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <string.h>
-#include <sys/mman.h>
 
 /* ---- programs and rules ---- */
 
@@ -255,84 +254,36 @@ struct hits {
 	u64 packets, bytes;
 };
 
-/* One family's entries as they stand in the kernel's map, those of staged changes included. */
-struct kernel_entries {
-	u8 *memory;
-	size_t n, size_bytes;
-};
-
-static struct kernel_entries map_entries(const struct loaded *loaded, bool ipv6)
-{
-	int fd = prefix_map_fd(datapath_prefixes(loaded->dp), ipv6 ? PART_ENTRIES6 : PART_ENTRIES4);
-	struct kernel_entries entries = {
-		.size_bytes = ipv6 ? sizeof(struct fwd_entry6) : sizeof(struct fwd_entry),
-	};
-	struct bpf_map_info info = {0};
-	u32 size = sizeof(info);
-
-	cr_assert_eq(bpf_obj_get_info_by_fd(fd, &info, &size), 0);
-	entries.n = info.max_entries;
-	entries.memory = mmap(NULL, entries.n * entries.size_bytes, PROT_READ, MAP_SHARED, fd, 0);
-	cr_assert_neq(entries.memory, MAP_FAILED);
-	return entries;
-}
-
-static void unmap_entries(struct kernel_entries *entries)
-{
-	munmap(entries->memory, entries->n * entries->size_bytes);
-}
-
-static const struct fwd_entry *entry_at(const struct kernel_entries *entries, size_t i)
-{
-	return (const struct fwd_entry *)(entries->memory + i * entries->size_bytes);
-}
-
 static struct hits all_hits(const struct loaded *loaded)
 {
+	static const enum family families[] = {FAMILY_IPV4, FAMILY_IPV6};
+	struct kernel_entries entries;
 	struct hits hits = {0};
 
-	for (int family = 0; family < 2; family++) {
-		struct kernel_entries entries = map_entries(loaded, family);
-
+	for (size_t family = 0; family < ARRAY_SIZE(families); family++) {
+		kernel_entries_open(datapath_prefixes(loaded->dp), families[family], &entries);
 		for (size_t i = 0; i < entries.n; i++) {
-			hits.packets += entry_at(&entries, i)->packets;
-			hits.bytes += entry_at(&entries, i)->bytes;
+			hits.packets += kernel_entries_at(&entries, i)->packets;
+			hits.bytes += kernel_entries_at(&entries, i)->bytes;
 		}
-		unmap_entries(&entries);
+		kernel_entries_close(&entries);
 	}
 	return hits;
-}
-
-static bool is_entry_of(const struct fwd_entry *entry, enum prefix_table table,
-			const struct prefix *prefix)
-{
-	u32 flags = FWD_ENTRY_USED | (table == TABLE_ALLOW ? FWD_ENTRY_ALLOW : 0);
-	const struct fwd_entry6 *entry6 = (const struct fwd_entry6 *)entry;
-	u64 addr[2] = {htobe64((u64)entry->addr << 32)};
-
-	if (prefix->family == FAMILY_IPV6) {
-		addr[0] = htobe64(entry6->addr[0]);
-		addr[1] = htobe64(entry6->addr[1]);
-	}
-	return (FWD_ABOUT_FLAGS(entry->about) & (FWD_ENTRY_USED | FWD_ENTRY_ALLOW)) == flags &&
-	       FWD_ABOUT_LEN(entry->about) == prefix->len &&
-	       !memcmp(addr, prefix->addr, sizeof(addr));
 }
 
 bool loaded_find(const struct loaded *loaded, enum prefix_table table, const char *text,
 		 struct fwd_entry *ret)
 {
 	const struct prefix prefix = prefix_of(text);
-	struct kernel_entries entries = map_entries(loaded, prefix.family == FAMILY_IPV6);
-	bool found = false;
+	const struct fwd_entry *entry;
+	struct kernel_entries entries;
 
-	for (size_t i = 1; !found && i < entries.n; i++) {
-		found = is_entry_of(entry_at(&entries, i), table, &prefix);
-		if (found)
-			*ret = *entry_at(&entries, i);
-	}
-	unmap_entries(&entries);
-	return found;
+	kernel_entries_open(datapath_prefixes(loaded->dp), (enum family)prefix.family, &entries);
+	entry = kernel_entries_find(&entries, table, &prefix);
+	if (entry)
+		*ret = *entry;
+	kernel_entries_close(&entries);
+	return entry != NULL;
 }
 
 /* Zeros where the row has no entry. */
