@@ -374,7 +374,7 @@ static int make_maps(struct change *change, struct error *err)
 		r = policy_items(change->after, &after, &n_after, &n_block, err);
 	if (!r)
 		r = check_limits(change, n_block, n_after - n_block, n_block_before, err);
-	if (r < 0)
+	if (r)
 		return r;
 	if (policy_diff(before, n_before, after, n_after, &change->list) < 0)
 		return error_no_memory(err);
