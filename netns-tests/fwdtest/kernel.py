@@ -12,7 +12,16 @@ import struct
 from .sandbox import run
 
 TC_HANDLE, TC_PRIORITY = 0x667764, 10  # daemon/tc.h
-ENTRY = struct.Struct("=16sBBBB4xQQQQ8x")  # struct fwd_entry, bpf/abi.h
+
+# bpf/abi.h: struct fwd_control as far as its views, struct fwd_view
+CONTROL, VIEW = struct.Struct("=IIII"), struct.Struct("=BBBx4I")
+
+# bpf/trie.h: what is known and the address of struct fwd_entry and struct fwd_entry6; the lines
+ENTRY4, ENTRY6 = struct.Struct("=Q20xI"), struct.Struct("=Q24xQQ16x")
+USED, ALLOW = 1, 2
+LINE_WORDS, NODE_WORDS = 16, 12  # of a line; of a node in front of its cells
+NODE, LIST, INDEX = 0x80000000, 0x40000000, 0x3FFFFFFF
+TABLE_CELLS = 1 << 16
 
 # The smallest programs, without any header; "shot_marked" drops what "mark" has marked.
 FOREIGN = """
@@ -57,25 +66,60 @@ def has_clsact(interface):
 
 def program_ids(daemon):
     """{pin: id} of the programs that the daemon has pinned."""
-    pins = (daemon.pin_dir / "current").glob("*_[0-9]*")
+    pins = [pin for hook in ("xdp", "tc") for pin in (daemon.pin_dir / "current").glob(f"{hook}_*")]
     return {pin.name: json.loads(run("bpftool", "-j", "prog", "show", "pinned", pin).stdout)["id"] for pin in pins}
 
 
-def entries(daemon, name="block_entries"):
-    """{prefix: views} of the entries in use, read as the programs read them; in no order."""
+def entries(daemon, table="block"):
+    """The prefixes of "block" or "allow" in the maps that packets see; no other can be reached."""
+    _, _, number, changing = CONTROL.unpack_from(control := _memory(daemon, "control"))
+    bank, _, _, *roots = VIEW.unpack_from(control, CONTROL.size + number * VIEW.size)
+    assert not changing, "the daemon is not at rest"
+    lines = memoryview(_memory(daemon, f"lines_{bank}")).cast("I")
+    rows4 = list(ENTRY4.iter_unpack(_memory(daemon, f"entries4_{bank}")))
+    rows6 = list(ENTRY6.iter_unpack(_memory(daemon, f"entries6_{bank}")))
+    flags = USED if table == "block" else USED | ALLOW
+    prefixes = set()
+    for rows, root in (rows4, roots[flags & ALLOW]), (rows6, roots[(flags & ALLOW) + 1]):
+        used = {index for index, row in enumerate(rows) if row[0] & (USED | ALLOW) == flags}
+        assert _reached(lines, root) <= used
+        prefixes |= {_prefix(*rows[index]) for index in used}
+    return prefixes
+
+
+def _memory(daemon, name):
+    """The elements of a pinned map."""
     libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
     pin = daemon.pin_dir / "current" / name
-    size = json.loads(run("bpftool", "-j", "map", "show", "pinned", pin).stdout)["max_entries"] * ENTRY.size
+    shown = json.loads(run("bpftool", "-j", "map", "show", "pinned", pin).stdout)
+    size = shown["max_entries"] * shown["bytes_value"]
     fd = libbpf.bpf_obj_get(os.fsencode(pin))
     assert fd >= 0, f"{pin}: {os.strerror(ctypes.get_errno())}"
     with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as memory:
-        rows = list(ENTRY.iter_unpack(memory))
+        content = memory[:]
     os.close(fd)
-    return {_prefix(address, family, length): views for address, family, length, views, used, *_ in rows if used}
+    return content
 
 
-def _prefix(address, family, length):
-    address = ipaddress.ip_address(address[:4] if family == 4 else address)
+def _reached(lines, cell):
+    """The numbers of the entries that a cell of a trie leads to."""
+    first = (cell & INDEX) * LINE_WORDS
+    if cell & NODE and cell & LIST:
+        cells = lines[first:first + TABLE_CELLS]
+    elif cell & NODE:
+        count = sum(word.bit_count() for word in lines[first:first + 8])
+        cells = [lines[first + 10], *lines[first + NODE_WORDS:first + NODE_WORDS + count]]
+    elif cell & LIST:
+        behind = next(i for i in range(first, len(lines)) if not lines[i])
+        return set(lines[first:behind])
+    else:
+        return {cell} if cell else set()
+    return {entry for below in cells if below for entry in _reached(lines, below)}
+
+
+def _prefix(about, *words):
+    length = about >> 8 & 0xFF
+    address = ipaddress.IPv4Address(*words) if len(words) == 1 else ipaddress.IPv6Address(words[0] << 64 | words[1])
     return str(address) if length == address.max_prefixlen else f"{address}/{length}"
 
 
