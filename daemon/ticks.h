@@ -13,5 +13,8 @@
 int ticks_open(struct error *err);
 void ticks_close(void);
 
-/* Seconds of CLOCK_REALTIME of a fwd_entry's last_hit, which is not 0. */
+/*
+ * Seconds of CLOCK_REALTIME of a fwd_entry's last_hit, which is not 0: true to a second, as a unit
+ * of it is 0.64 s at most.
+ */
 s64 ticks_to_wall_s(u32 last_hit);
