@@ -120,7 +120,8 @@ int store_db_error(struct store *store, const char *what, struct error *err)
 
 	if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
 		return store_damaged(store, sqlite3_errmsg(store->db), err);
-	/* -EIO, not -ENOSPC: a full disk is no full set. */
+	if (code == SQLITE_FULL)
+		return disk_full(err, what, store->path);
 	return error_set(err, -EIO, "cannot %s %s: %s", what, store->path,
 			 sqlite3_errmsg(store->db));
 }

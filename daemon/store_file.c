@@ -7,12 +7,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
+int disk_full(struct error *err, const char *what, const char *path)
+{
+	return error_set(err, -EIO, "cannot %s %s: the disk is full, make room on it", what, path);
+}
+
 int file_error(struct error *err, const char *what, const char *path)
 {
 	int code = errno;
 
-	return error_set(err, code == ENOSPC || code == EDQUOT ? -EIO : -code, "cannot %s %s: %s",
-			 what, path, error_name(code));
+	if (code == ENOSPC)
+		return disk_full(err, what, path);
+	return error_set(err, code == EDQUOT ? -EIO : -code, "cannot %s %s: %s", what, path,
+			 error_name(code));
 }
 
 int file_write(int fd, const void *bytes, size_t size)

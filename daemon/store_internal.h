@@ -137,6 +137,7 @@ void checkpointer_stop(struct checkpointer *checkpointer);
 void feeds_sweep(const char *dir);
 
 /* -EIO where the disk is full: -ENOSPC says that a set is. */
+int disk_full(struct error *err, const char *what, const char *path);
 int file_error(struct error *err, const char *what, const char *path);
 int file_write(int fd, const void *bytes, size_t size);
 int directory_sync(const char *path, struct error *err);

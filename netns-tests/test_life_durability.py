@@ -217,9 +217,10 @@ def fill(folder):
             ballast.write(bytes(4096))
 
 
-def test_a_change_that_a_full_disk_refuses_changes_nothing_until_there_is_room(net, listener, small_disk):
+@pytest.mark.parametrize("size", [3000, 8000], ids=["rows of the database", "a file beside it"])
+def test_a_change_that_a_full_disk_refuses_changes_nothing_until_there_is_room(net, listener, small_disk, size):
     daemon = net.daemon(state_dir=str(small_disk / "state"))
-    listed = "".join(f"172.16.{i // 256}.{i % 256}\n" for i in range(3000))
+    listed = "".join(f"172.16.{i // 256}.{i % 256}\n" for i in range(size))
     daemon.fwctl("add", "192.0.2.1", "--comment", "before")
     daemon.fwctl("redirect", "add", "udp/8", "tun0", "--on", "eth0")
     before = Model.of(daemon)
@@ -228,7 +229,7 @@ def test_a_change_that_a_full_disk_refuses_changes_nothing_until_there_is_room(n
 
     failed = daemon.fwctl("add", "-", input=f"{BLOCKED}\n{listed}", check=False)
     assert failed.returncode == 1
-    assert f"{small_disk}/state/rules.db" in failed.stderr and "full" in failed.stderr
+    assert f"{small_disk}/state/" in failed.stderr and "the disk is full, make room on it" in failed.stderr
     assert Model.of(daemon) == before
     assert kernel.entries(daemon) == {"192.0.2.1"}
     flow.passes()
@@ -240,7 +241,7 @@ def test_a_change_that_a_full_disk_refuses_changes_nothing_until_there_is_room(n
     after = Model.of(daemon)
     daemon.kill()
     daemon.start()
-    assert Model.of(daemon) == after and len(after.block) == 3002
+    assert Model.of(daemon) == after and len(after.block) == size + 2
 
 
 def test_on_a_full_disk_each_single_change_is_kept_or_refused(net, small_disk):

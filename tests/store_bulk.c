@@ -746,7 +746,7 @@ Test(store_bulk, says_that_the_disk_is_full_and_goes_on)
 	store = open_store();
 	bulk = bulk_new(store, &put_change);
 	cr_expect_eq(store_bulk_write(bulk, prefixes, 100000, &err), -EIO);
-	cr_expect(strstr(err.text, "No space left"), "%s", err.text);
+	cr_expect(strstr(err.text, "disk is full"), "%s", err.text);
 	store_bulk_drop(bulk);
 	cr_expect_eq(count_files(), 0);
 	change_hosts(store, &put_change, 0, 10);
