@@ -10,6 +10,7 @@ import pytest
 from fwdtest.client import SEALS, memory_file
 from fwdtest.daemon import Daemon
 from fwdtest.sandbox import Sandbox
+from fwdtest.traffic import wait_until
 
 REQUEST_MAX_BYTES = 65536  # common/protocol.h
 PREFIXES_MAX, COMMENT_MAX = 1000, 128  # common/command.h
@@ -323,8 +324,12 @@ def test_a_list_of_no_address_is_no_change(daemon):
 
 
 def test_descriptors_that_nobody_asked_for_are_closed(daemon):
-    before = daemon.descriptors()
-    with memory_file(b"10.9.9.9\n") as fd:
+    with memory_file(b"10.9.9.9\n") as fd, daemon.client() as observer:
+        def alone():
+            return observer.request("status")["clients"] == 1
+
+        wait_until(alone)
+        before = daemon.descriptors()
         with daemon.client() as client:
             for _ in range(20):
                 assert client.request("test", fds=[fd], address="10.0.0.1")["verdict"] == "drop"
@@ -336,7 +341,8 @@ def test_descriptors_that_nobody_asked_for_are_closed(daemon):
                 client.send(b'{"command": "add", "list": true}\n', [fd] * number)
                 is_refused(client.answer(), "descriptors")
                 assert client.answer() is None
-    assert daemon.descriptors() == before
+        wait_until(alone)
+        assert daemon.descriptors() == before
 
 
 def test_a_descriptor_goes_to_the_request_that_it_came_with(daemon):
