@@ -8,6 +8,7 @@ import mmap
 import os
 import re
 import struct
+from pathlib import Path
 
 from .sandbox import run
 
@@ -72,30 +73,36 @@ def program_ids(daemon):
 
 def entries(daemon, table="block"):
     """The prefixes of "block" or "allow" in the maps that packets see; no other can be reached."""
-    _, _, number, changing = CONTROL.unpack_from(control := _memory(daemon, "control"))
-    bank, _, _, *roots = VIEW.unpack_from(control, CONTROL.size + number * VIEW.size)
-    assert not changing, "the daemon is not at rest"
-    lines = memoryview(_memory(daemon, f"lines_{bank}")).cast("I")
-    rows4 = list(ENTRY4.iter_unpack(_memory(daemon, f"entries4_{bank}")))
-    rows6 = list(ENTRY6.iter_unpack(_memory(daemon, f"entries6_{bank}")))
+    roots, lines, entries4, entries6 = _bank_in_use(daemon)
     flags = USED if table == "block" else USED | ALLOW
     prefixes = set()
-    for rows, root in (rows4, roots[flags & ALLOW]), (rows6, roots[(flags & ALLOW) + 1]):
+    for family, rows in enumerate((list(ENTRY4.iter_unpack(entries4)), list(ENTRY6.iter_unpack(entries6)))):
         used = {index for index, row in enumerate(rows) if row[0] & (USED | ALLOW) == flags}
-        assert _reached(lines, root) <= used
+        assert _reached(lines, roots[(flags & ALLOW) + family]) <= used
         prefixes |= {_prefix(*rows[index]) for index in used}
     return prefixes
+
+
+def _bank_in_use(daemon):
+    """The roots of its tries (enum fwd_trie) and the content of its maps, all of one moment."""
+    control = None
+    while control != (now := _memory(daemon, "control")):
+        control = now
+        view = CONTROL.unpack_from(control)[2]
+        bank, _, _, *roots = VIEW.unpack_from(control, CONTROL.size + view * VIEW.size)
+        lines, *rows = [_memory(daemon, f"{name}_{bank}") for name in ("lines", "entries4", "entries6")]
+    assert CONTROL.unpack_from(control)[3] == 0, "the daemon is not at rest"
+    return roots, memoryview(lines).cast("I"), *rows
 
 
 def _memory(daemon, name):
     """The elements of a pinned map."""
     libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
     pin = daemon.pin_dir / "current" / name
-    shown = json.loads(run("bpftool", "-j", "map", "show", "pinned", pin).stdout)
-    size = shown["max_entries"] * shown["bytes_value"]
     fd = libbpf.bpf_obj_get(os.fsencode(pin))
     assert fd >= 0, f"{pin}: {os.strerror(ctypes.get_errno())}"
-    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as memory:
+    shown = dict(line.split(":\t") for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines())
+    with mmap.mmap(fd, int(shown["value_size"]) * int(shown["max_entries"]), access=mmap.ACCESS_READ) as memory:
         content = memory[:]
     os.close(fd)
     return content
