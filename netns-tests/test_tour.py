@@ -25,6 +25,7 @@ PROMPT = re.compile(r"^(\w+)[#$] (.+)$")
 VARYING = [
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+"), "TIME"),
     (re.compile(r"(?<=process:        )\d+"), "PID"),
+    (re.compile(r"(?<=maps:           )\S+ \S+"), "SIZE"),  # it depends on the number of CPUs
     (re.compile(r"(?<=version:        )\S+"), "VERSION"),
     (re.compile(r"\b(\d+(w|d|h|m|s|ms))+\b"), "AGE"),
     (re.compile(r"^eth0 +\d+ +native, (single program|dispatcher)", re.MULTILINE), "eth0 INDEX native, SHARED-OR-NOT"),
