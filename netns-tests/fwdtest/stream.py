@@ -23,13 +23,16 @@ ARRIVAL_WAIT_S = 3
 
 
 class Stream:
-    """A flow of each source, by name, from the interface `sender` to the host at its other end."""
+    """A flow of each source, by name, from the interface `sender` to the host at its other end.
 
-    def __init__(self, sender, **sources):
+    Each of several streams to one host has a port of its own.
+    """
+
+    def __init__(self, sender, port=PORT, **sources):
         self.sender = sender
-        self.frames = {name: bytes(udp(sender, PORT, source) / name.encode()) for name, source in sources.items()}
+        self.frames = {name: bytes(udp(sender, port, source) / name.encode()) for name, source in sources.items()}
         self.sent, self.arrived = collections.Counter(), collections.Counter()
-        self._listener = Listener(sender.peer.namespace, PORT)
+        self._listener = Listener(sender.peer.namespace, port)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
