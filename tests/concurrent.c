@@ -422,15 +422,22 @@ static void took_effect(struct item *item, const struct prefix_change *change)
 
 static void replace_bank(struct run *run);
 
-/* Half of them of the chains; no filler. */
+/* Half of them of the chains, which packets are long in, a quarter of those whose ends toggle. */
+static bool is_picked(const struct item *item, u64 draw)
+{
+	if (draw < 2)
+		return item->role == ENDED;
+	return draw == 2 ? item->role == TOGGLE : item->role != FILLER;
+}
+
 static size_t pick_item(struct run *run)
 {
-	bool of_chain = random_below(&run->random, 2);
+	u64 draw = random_below(&run->random, 4);
 	size_t at;
 
 	do {
 		at = random_below(&run->random, run->set->n_items);
-	} while (of_chain ? run->set->items[at].role != ENDED : run->set->items[at].role == FILLER);
+	} while (!is_picked(&run->set->items[at], draw));
 	return at;
 }
 
