@@ -64,6 +64,37 @@ u32 entries_capacity(const struct entries *entries)
 	return entries->capacity - 1; /* element 0 stands for none */
 }
 
+/* ---- hits ---- */
+
+/* Until no chunk moved on meanwhile. */
+void entries_read_hits(const struct fwd_entry *entry, u64 *ret_packets, u64 *ret_bytes)
+{
+	u32 packet_chunks, byte_chunks;
+	u64 hits;
+
+	do {
+		packet_chunks = __atomic_load_n(&entry->packet_chunks, __ATOMIC_ACQUIRE);
+		byte_chunks = __atomic_load_n(&entry->byte_chunks, __ATOMIC_ACQUIRE);
+		hits = __atomic_load_n(&entry->hits, __ATOMIC_ACQUIRE);
+	} while (packet_chunks != __atomic_load_n(&entry->packet_chunks, __ATOMIC_ACQUIRE) ||
+		 byte_chunks != __atomic_load_n(&entry->byte_chunks, __ATOMIC_ACQUIRE));
+	*ret_packets =
+		((u64)packet_chunks << FWD_PACKET_CHUNK_SHIFT) + (hits >> FWD_HIT_BYTES_BITS);
+	*ret_bytes = ((u64)byte_chunks << FWD_BYTE_CHUNK_SHIFT) + (hits & (FWD_HIT(0) - 1));
+}
+
+void entries_add_hits(struct fwd_entry *entry, u64 packets, u64 bytes)
+{
+	u64 hits = (packets & ((1u << FWD_PACKET_CHUNK_SHIFT) - 1)) << FWD_HIT_BYTES_BITS |
+		   (bytes & (FWD_BYTE_CHUNK - 1));
+
+	__atomic_fetch_add(&entry->packet_chunks, (u32)(packets >> FWD_PACKET_CHUNK_SHIFT),
+			   __ATOMIC_RELAXED);
+	__atomic_fetch_add(&entry->byte_chunks, (u32)(bytes >> FWD_BYTE_CHUNK_SHIFT),
+			   __ATOMIC_RELAXED);
+	__atomic_fetch_add(&entry->hits, hits, __ATOMIC_RELAXED);
+}
+
 /* ---- the index ---- */
 
 /* The finalizer of MurmurHash3, over all that makes a key. */

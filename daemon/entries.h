@@ -43,6 +43,10 @@ void entries_retire(struct entries *entries, u32 index);
 struct fwd_entry *entries_at(const struct entries *entries, u32 index);
 void entries_key(const struct entries *entries, u32 index, struct fwd_bits *ret_bits, u32 *ret_len);
 
+/* Packets and bytes of an entry, in which programs may be counting. */
+void entries_read_hits(const struct fwd_entry *entry, u64 *ret_packets, u64 *ret_bytes);
+void entries_add_hits(struct fwd_entry *entry, u64 packets, u64 bytes);
+
 u32 entries_used(const struct entries *entries); /* elements that are not free */
 u32 entries_capacity(const struct entries *entries);
 

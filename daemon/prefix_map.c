@@ -666,35 +666,6 @@ size_t prefix_map_bytes(const struct prefix_map *map)
 	return bytes;
 }
 
-/* Packets and bytes of an entry that programs may be counting in. */
-static void read_hits(const struct fwd_entry *entry, u64 *ret_packets, u64 *ret_bytes)
-{
-	u32 packet_chunks, byte_chunks;
-	u64 hits;
-
-	do {
-		packet_chunks = __atomic_load_n(&entry->packet_chunks, __ATOMIC_ACQUIRE);
-		byte_chunks = __atomic_load_n(&entry->byte_chunks, __ATOMIC_ACQUIRE);
-		hits = __atomic_load_n(&entry->hits, __ATOMIC_ACQUIRE);
-	} while (packet_chunks != __atomic_load_n(&entry->packet_chunks, __ATOMIC_ACQUIRE) ||
-		 byte_chunks != __atomic_load_n(&entry->byte_chunks, __ATOMIC_ACQUIRE));
-	*ret_packets =
-		((u64)packet_chunks << FWD_PACKET_CHUNK_SHIFT) + (hits >> FWD_HIT_BYTES_BITS);
-	*ret_bytes = ((u64)byte_chunks << FWD_BYTE_CHUNK_SHIFT) + (hits & (FWD_HIT(0) - 1));
-}
-
-static void add_hits(struct fwd_entry *entry, u64 packets, u64 bytes)
-{
-	u64 hits = (packets & ((1u << FWD_PACKET_CHUNK_SHIFT) - 1)) << FWD_HIT_BYTES_BITS |
-		   (bytes & (FWD_BYTE_CHUNK - 1));
-
-	__atomic_fetch_add(&entry->packet_chunks, (u32)(packets >> FWD_PACKET_CHUNK_SHIFT),
-			   __ATOMIC_RELAXED);
-	__atomic_fetch_add(&entry->byte_chunks, (u32)(bytes >> FWD_BYTE_CHUNK_SHIFT),
-			   __ATOMIC_RELAXED);
-	__atomic_fetch_add(&entry->hits, hits, __ATOMIC_RELAXED);
-}
-
 bool prefix_map_read(const struct prefix_map *map, enum prefix_table table,
 		     const struct prefix *prefix, struct prefix_state *ret)
 {
@@ -708,7 +679,7 @@ bool prefix_map_read(const struct prefix_map *map, enum prefix_table table,
 		.expires_ns = FWD_ABOUT_END(entry->about) << FWD_END_SHIFT,
 		.last_hit = entry->last_hit,
 	};
-	read_hits(entry, &ret->packets, &ret->bytes);
+	entries_read_hits(entry, &ret->packets, &ret->bytes);
 	return true;
 }
 
@@ -797,7 +768,7 @@ void prefix_map_add_counters(const struct prefix_map *from, struct prefix_map *t
 			u64 packets, bytes;
 			u32 len, index;
 
-			read_hits(old, &packets, &bytes);
+			entries_read_hits(old, &packets, &bytes);
 			if (!packets)
 				continue;
 			entries_key(entries, i, &bits, &len);
@@ -806,7 +777,7 @@ void prefix_map_add_counters(const struct prefix_map *from, struct prefix_map *t
 			if (!index)
 				continue;
 			entry = entries_at(to->entries[family], index);
-			add_hits(entry, packets, bytes);
+			entries_add_hits(entry, packets, bytes);
 			if (!entry->last_hit)
 				entry->last_hit = old->last_hit;
 		}

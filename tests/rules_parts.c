@@ -396,8 +396,7 @@ void set_hits(const char *text, u64 packets, u32 last_hit)
 	kernel_entries_open(rules_map(rules), (enum family)prefix.family, &entries);
 	entry = kernel_entries_find(&entries, TABLE_BLOCK, &prefix);
 	cr_assert(entry);
-	entry->packets = packets;
-	entry->bytes = 100 * packets;
+	entry->hits = packets * FWD_HIT(100);
 	entry->last_hit = last_hit;
 	kernel_entries_close(&entries);
 }
