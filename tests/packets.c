@@ -7,6 +7,7 @@
 #include "packet_loaded.h"
 
 #include "clock.h"
+#include "kernel_entries.h"
 #include "ticks.h"
 
 #include <criterion/criterion.h>
