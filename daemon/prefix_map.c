@@ -19,6 +19,9 @@
  */
 #define TABLE_FROM 64
 
+/* Slots of a table that entries with an end may take; each of them can need a list. */
+#define TABLE_LISTS_MAX 4096
+
 #define FAMILIES 2
 
 /* Where an entry stands while it is changed. */
@@ -425,6 +428,16 @@ static int fill_entries(struct prefix_map *map, const struct prefix_item *items,
 	return r;
 }
 
+static bool needs_table(const struct prefix_item *items, size_t n)
+{
+	size_t lists = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (items[i].expires_ns && items[i].prefix.len < FWD_TABLE_BITS)
+			lists += 1u << (FWD_TABLE_BITS - items[i].prefix.len);
+	return n >= TABLE_FROM && lists <= TABLE_LISTS_MAX;
+}
+
 /* All tries, in lines of `pool`; the roots are left in map->tries. */
 static int build_tries(struct prefix_map *map, struct line_pool *pool,
 		       const struct prefix_item *items, const u32 *indices, size_t n)
@@ -444,7 +457,8 @@ static int build_tries(struct prefix_map *map, struct line_pool *pool,
 		r = trie_begin(trie, false);
 		if (r < 0)
 			break;
-		r = trie_build(trie, indices + first, end - first, end - first >= TABLE_FROM);
+		r = trie_build(trie, indices + first, end - first,
+			       needs_table(items + first, end - first));
 		if (r < 0)
 			trie_abort(trie);
 		else
