@@ -17,8 +17,10 @@
  *   list   entries of one slot, the most specific first, up to one that never ends, then 0
  *
  * A node's first line begins with the slots that are taken, so that a slot's cell is found by
- * counting the bits below it: a byte and one popcount. A node may skip up to 4 bytes that all below
- * it have in common.
+ * counting the bits below it: a byte and one popcount. Where that makes fewer cells, as a short
+ * prefix does that many slots have, a bit says instead that a slot has another cell than the one
+ * before it (FWD_NODE_RUNS), and a cell may be 0. A node may skip up to 4 bytes that all below it
+ * have in common.
  *
  * Within a node each slot has the entry that is the most specific of those that end in the node's
  * byte; its cover is that of its own slot in the node above. A list stands where the most specific
@@ -63,12 +65,16 @@ struct fwd_line {
 
 /* The first line of a node. */
 struct fwd_node {
-	__u32 taken[FWD_SLOTS / 32]; /* bit s % 32 of word s / 32: slot s has a cell */
-	__u8 rank[FWD_SLOTS / 32];   /* cells of the words below; rank[0]: bytes skipped */
+	__u32 taken[FWD_SLOTS / 32]; /* bit s % 32 of word s / 32: slot s has a cell, or another */
+	__u8 rank[FWD_SLOTS / 32];   /* cells of the words below; rank[0]: see below */
 	__u32 cover;		     /* a cell: entry or list */
 	__u32 skip;		     /* the bytes themselves, the first one on top */
 	__u32 cell[FWD_NODE_CELLS];
 };
+
+/* In the first rank, which would always be 0. */
+#define FWD_NODE_SKIP 0x07 /* bytes skipped */
+#define FWD_NODE_RUNS 0x80
 
 _Static_assert(sizeof(struct fwd_line) == 64, "a cache line");
 _Static_assert(sizeof(struct fwd_node) == sizeof(struct fwd_line), "a node begins with one line");

@@ -66,7 +66,7 @@ static __always_inline __u32 fwd_trie_step(FWD_BANK bank, __u32 cell, struct fwd
 		return 0;
 	if (node->cover)
 		*cover = node->cover;
-	skip = node->rank[0] & 7;
+	skip = node->rank[0] & FWD_NODE_SKIP;
 	if (skip) {
 		/* The bytes to compare are on top of both words. */
 		if (((__u32)(bits->high >> 32) ^ node->skip) >> ((FWD_SKIP_MAX - skip) * 8 & 31))
@@ -77,9 +77,9 @@ static __always_inline __u32 fwd_trie_step(FWD_BANK bank, __u32 cell, struct fwd
 	fwd_bits_shift(bits, 1);
 	taken = node->taken[slot >> 5 & 7];
 	bit = 1u << (slot & 31);
-	if (!(taken & bit))
+	if (!(taken & bit) && !(node->rank[0] & FWD_NODE_RUNS))
 		return 0;
-	rank = fwd_popcount(taken & (bit - 1));
+	rank = fwd_popcount(taken & (bit | (bit - 1))) - 1;
 	if (slot >> 5)
 		rank += node->rank[slot >> 5 & 7];
 	if (rank < FWD_NODE_CELLS)

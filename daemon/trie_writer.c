@@ -193,6 +193,11 @@ static const struct fwd_node *packed_node(const struct trie *trie, u32 cell)
 	return (const struct fwd_node *)words(trie, cell & FWD_CELL_INDEX);
 }
 
+static u32 packed_skip(const struct fwd_node *node)
+{
+	return node->rank[0] & FWD_NODE_SKIP;
+}
+
 /* The cells behind the head of a node's first line go on in the lines behind. */
 static const u32 *packed_cells(const struct fwd_node *node)
 {
@@ -208,29 +213,51 @@ static void take_node(struct trie *trie, u32 cell, struct node *ret)
 
 	memset(ret, 0, sizeof(*ret));
 	ret->cover = packed->cover;
-	ret->skip_n = packed->rank[0];
+	ret->skip_n = packed_skip(packed);
 	ret->skip = packed->skip;
-	for (u32 i = 0; i < ARRAY_SIZE(packed->taken); i++)
-		for (u32 taken = packed->taken[i]; taken; taken &= taken - 1)
-			ret->cell[32 * i + (u32)__builtin_ctz(taken)] = cells[n++];
+	for (u32 slot = 0; slot < FWD_SLOTS; slot++) {
+		bool counted = packed->taken[slot / 32] >> slot % 32 & 1;
+
+		n += counted;
+		if (counted || packed->rank[0] & FWD_NODE_RUNS)
+			ret->cell[slot] = cells[n - 1];
+	}
 	let_go(trie, cell & FWD_CELL_INDEX, node_lines(n));
+}
+
+static bool begins_run(const struct node *node, u32 slot)
+{
+	return !slot || node->cell[slot] != node->cell[slot - 1];
+}
+
+/* True if its runs make fewer cells than its slots that are taken. */
+static bool has_few_runs(const struct node *node)
+{
+	u32 taken = 0, runs = 0;
+
+	for (u32 slot = 0; slot < FWD_SLOTS; slot++) {
+		taken += node->cell[slot] != 0;
+		runs += begins_run(node, slot);
+	}
+	return runs < taken;
 }
 
 /* Packs a node into lines of its own. 0 after an error. */
 static u32 give_node(struct trie *trie, const struct node *node)
 {
-	u32 cells[FWD_SLOTS], n = 0, line;
 	struct fwd_node packed = {.cover = node->cover, .skip = node->skip};
+	bool runs = has_few_runs(node);
+	u32 cells[FWD_SLOTS], n = 0, line;
 
 	for (u32 slot = 0; slot < FWD_SLOTS; slot++) {
 		if (slot % 32 == 0)
 			packed.rank[slot / 32] = (u8)n;
-		if (!node->cell[slot])
+		if (!(runs ? begins_run(node, slot) : node->cell[slot] != 0))
 			continue;
 		packed.taken[slot / 32] |= 1u << (slot % 32);
 		cells[n++] = node->cell[slot];
 	}
-	packed.rank[0] = (u8)node->skip_n; /* the rank of word 0 is always 0 */
+	packed.rank[0] = (u8)(node->skip_n | (runs ? FWD_NODE_RUNS : 0));
 	line = allocate(trie, node_lines(n));
 	if (!line)
 		return 0;
@@ -493,7 +520,7 @@ static u32 update_node(struct trie *trie, u32 cell, u32 depth, const struct upda
 {
 	const struct fwd_node *packed = packed_node(trie, cell);
 	const struct item *item = &update->item;
-	u32 skip_n = packed->rank[0], n = 0, at;
+	u32 skip_n = packed_skip(packed), n = 0, at;
 	struct node node;
 
 	while (n < skip_n && 8 * (depth + n) + 8 < item->len &&
@@ -905,19 +932,24 @@ static int adopt_lines(const struct adoption *adoption, u32 line, u32 *ret_cells
 static int adopt_node(const struct adoption *adoption, u32 line, u32 depth)
 {
 	const struct fwd_node *node;
+	bool runs;
 	u32 cells;
 	int r = adopt_lines(adoption, line, &cells);
 
 	if (r < 0)
 		return r;
 	node = packed_node(adoption->trie, line);
-	depth += node->rank[0];
-	if (!cells || node->rank[0] > FWD_SKIP_MAX || depth >= adoption->trie->bits / 8)
+	runs = node->rank[0] & FWD_NODE_RUNS;
+	depth += packed_skip(node);
+	if (!cells || node->rank[0] & ~(FWD_NODE_SKIP | FWD_NODE_RUNS) ||
+	    packed_skip(node) > FWD_SKIP_MAX || depth >= adoption->trie->bits / 8 ||
+	    (runs && !(node->taken[0] & 1)))
 		return -EUCLEAN;
 	if (node->cover)
 		r = adopt_value(adoption, node->cover);
 	for (u32 i = 0; r == 0 && i < cells; i++)
-		r = adopt_cell(adoption, packed_cells(node)[i], depth + 1);
+		if (packed_cells(node)[i] || !runs)
+			r = adopt_cell(adoption, packed_cells(node)[i], depth + 1);
 	return r;
 }
 
