@@ -221,6 +221,39 @@ int attachment_ensure(struct attachment *at, const struct attachment_site *site,
 	return r;
 }
 
+static int find_tc(const struct attachment_site *site, enum fwd_hook hook, u32 *ret_program_id,
+		   struct error *err)
+{
+	u32 there = 0;
+	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+
+	if (r < 0)
+		return r;
+	*ret_program_id = there && datapath_owner_has(site->owner, there) ? there : 0;
+	return 0;
+}
+
+int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		    struct error *err)
+{
+	u32 program_id = 0;
+	int r;
+
+	if (hook == FWD_HOOK_XDP) {
+		r = xdp_query(site->link.ifindex, site->owner, &at->xdp, &at->xdp, err);
+		program_id = at->xdp.program_id;
+	} else {
+		r = find_tc(site, hook, &program_id, err);
+	}
+	if (r < 0) {
+		error_prepend(err, "%s: ", attachment_hook_names[hook]);
+		return r;
+	}
+	at->checked[hook] &= at->program_id[hook] == program_id;
+	at->program_id[hook] = program_id;
+	return 0;
+}
+
 int attachment_drop(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		    struct error *err)
 {

@@ -33,6 +33,13 @@ struct attachment_site {
 int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		      bool *ret_added, struct error *err);
 
+/*
+ * Asks what of ours is at the hook, for program_id: after a failure, or on what an earlier daemon
+ * attached, that may say none while there is one.
+ */
+int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		    struct error *err);
+
 /* Takes our program off, and no other. */
 int attachment_drop(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		    struct error *err);

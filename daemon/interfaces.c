@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fnmatch.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -320,6 +321,14 @@ struct undo {
 	enum fwd_hook hook;
 };
 
+/* With its programs; the message is on its way. */
+static bool is_gone(const struct link_info *link)
+{
+	char name[IF_NAMESIZE];
+
+	return !if_indextoname((unsigned)link->ifindex, name) && errno == ENXIO;
+}
+
 static int prepare_link(struct interfaces *ifs, u32 slot, const struct link_info *link,
 			struct undo *done, size_t *n_done, struct error *err)
 {
@@ -331,6 +340,8 @@ static int prepare_link(struct interfaces *ifs, u32 slot, const struct link_info
 		if (!needs_hook(ifs, link->name, hook))
 			continue;
 		r = ensure(ifs, slot, link, hook, &added, err);
+		if (r < 0 && is_gone(link))
+			return 0;
 		if (r < 0 && !had_error) {
 			error_prepend(err, "%s: ", link->name);
 			return r;
@@ -366,25 +377,37 @@ int interfaces_prepare(struct interfaces *ifs, struct error *err)
 	return r;
 }
 
+/* V4: also what was attached and could not be seen when it was looked for. */
+static int move_hook(struct interfaces *ifs, u32 slot, const struct link_info *link,
+		     enum fwd_hook hook, struct error *err)
+{
+	struct attachment *at = &ifs->slots[slot].attachment;
+	struct attachment_site site = site_of(ifs, slot, link);
+	bool added;
+	int r = 0;
+
+	if (!at->program_id[hook])
+		r = attachment_find(at, &site, hook, err);
+	if (!r && at->program_id[hook])
+		r = attachment_ensure(at, &site, hook, &added, err);
+	return r;
+}
+
 int interfaces_move(struct interfaces *ifs, struct error *err)
 {
 	forget_checks(ifs);
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		const struct fwd_interface *row = &datapath_interfaces(ifs->dp)[slot];
 		struct link_info link;
-		bool added;
+		int r = 0;
 
 		if (!row->ifindex || !links_get(ifs->links, (int)row->ifindex, &link))
 			continue;
-		for (u32 hook = 0; hook < FWD_HOOKS; hook++) {
-			int r = ifs->slots[slot].attachment.program_id[hook]
-					? ensure(ifs, slot, &link, hook, &added, err)
-					: 0;
-
-			if (r < 0) {
-				error_prepend(err, "%s: ", link.name);
-				return r;
-			}
+		for (u32 hook = 0; hook < FWD_HOOKS && !r; hook++)
+			r = move_hook(ifs, slot, &link, hook, err);
+		if (r < 0 && !is_gone(&link)) {
+			error_prepend(err, "%s: ", link.name);
+			return r;
 		}
 	}
 	return 0;

@@ -66,11 +66,15 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 		*ret = *known;
 		return 0;
 	}
-	fd = state.main_id ? bpf_prog_get_fd_by_id(state.main_id) : -1;
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0) {
+	if (!state.main_id) {
 		*ret = state;
 		return 0;
 	}
+	/* Not to be taken for somebody else's, nor known as that from then on. */
+	fd = bpf_prog_get_fd_by_id(state.main_id);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+		return error_set(err, -errno, "cannot look at XDP program %u: %s", state.main_id,
+				 error_name(errno));
 	if (datapath_owner_has(owner, state.main_id)) {
 		state.program_id = state.main_id;
 	} else if (!strcmp(info.name, DISPATCHER_NAME)) {

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Moving programs to other maps, where they could not be seen before. */
+#include "interfaces.h"
+#include "private_bpffs.h"
+#include "xdp.h"
+
+#include <bpf/bpf.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#define FLAGS (FWD_BLOCK_IN | FWD_BLOCK_OUT)
+
+TestSuite(interfaces, .init = enter_private_bpffs, .timeout = 120);
+
+/* ---- looks that fail ---- */
+
+static bool blind;
+
+int __real_tc_get_filter(struct tc *tc, int ifindex, enum fwd_hook hook, u32 *ret_program_id,
+			 struct error *err);
+int __wrap_tc_get_filter(struct tc *tc, int ifindex, enum fwd_hook hook, u32 *ret_program_id,
+			 struct error *err);
+int __real_bpf_prog_get_fd_by_id(u32 id);
+int __wrap_bpf_prog_get_fd_by_id(u32 id);
+
+int __wrap_tc_get_filter(struct tc *tc, int ifindex, enum fwd_hook hook, u32 *ret_program_id,
+			 struct error *err)
+{
+	if (blind)
+		return error_set(err, -EIO, "refused by the test");
+	return __real_tc_get_filter(tc, ifindex, hook, ret_program_id, err);
+}
+
+int __wrap_bpf_prog_get_fd_by_id(u32 id)
+{
+	if (!blind)
+		return __real_bpf_prog_get_fd_by_id(id);
+	errno = EMFILE;
+	return -EMFILE;
+}
+
+/* ---- the parts of a test ---- */
+
+static char loopback_name[] = "lo", pair_names[] = "fwd*";
+static const struct config_interface loopback = {loopback_name, XDP_WANT_GENERIC};
+static const struct config_interface pair = {pair_names, XDP_WANT_GENERIC};
+static struct links *links;
+static struct tc *tc;
+static struct interfaces *ifs;
+static struct datapath *dp;
+static struct datapath_owner owner;
+
+static struct prefix_map *build(unsigned bank)
+{
+	struct prefix_map *map = NULL;
+	struct error err;
+
+	cr_assert_eq(prefix_map_build(NULL, 0, bank, &map, &err), 0, "%s", err.text);
+	return map;
+}
+
+/* As of a daemon that finds what the one before it left. */
+static void begin(const struct config_interface *patterns)
+{
+	const struct interfaces_wanted wanted = {
+		.patterns = patterns, .n_patterns = 1, .flags = FLAGS};
+	struct error err;
+
+	cr_assert_eq(interfaces_open(links, tc, &ifs, &err), 0, "%s", err.text);
+	interfaces_use(ifs, dp, &owner);
+	interfaces_want(ifs, &wanted);
+	interfaces_settle(ifs);
+}
+
+static void set_up(const struct config_interface *patterns)
+{
+	struct error err;
+
+	cr_assert_eq(links_open(&links, &err), 0, "%s", err.text);
+	cr_assert_eq(tc_open(&tc, &err), 0, "%s", err.text);
+	cr_assert_eq(datapath_create(PIN_DIR, build(0), FLAGS, &dp, &err), 0, "%s", err.text);
+	datapath_read_owner(PIN_DIR, &owner);
+	begin(patterns);
+}
+
+static void tear_down(void)
+{
+	interfaces_close(ifs);
+	datapath_close(dp);
+	tc_close(tc);
+	links_close(links);
+}
+
+static void offer_bank(void)
+{
+	struct error err;
+
+	cr_assert_eq(datapath_offer_bank(dp, build(datapath_offered_bank(dp)), &err), 0, "%s",
+		     err.text);
+}
+
+static u32 attached(enum fwd_hook hook)
+{
+	struct xdp_state xdp = {0};
+	struct error err;
+	u32 id = 0;
+
+	if (hook != FWD_HOOK_XDP) {
+		cr_assert_eq(tc_get_filter(tc, 1, hook, &id, &err), 0, "%s", err.text);
+		return id;
+	}
+	cr_assert_eq(xdp_query(1, &owner, NULL, &xdp, &err), 0, "%s", err.text);
+	return xdp.program_id;
+}
+
+static void expect_moved(bool expected, const char *when)
+{
+	static const enum fwd_hook hooks[] = {FWD_HOOK_XDP, FWD_HOOK_TC_OUT};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
+		u32 id = attached(hooks[i]);
+
+		cr_expect_neq(id, 0, "hook %d, %s", hooks[i], when);
+		cr_expect_eq(datapath_has_program(dp, hooks[i], id), expected, "hook %d, %s",
+			     hooks[i], when);
+	}
+}
+
+/* ---- the tests ---- */
+
+Test(interfaces, moves_what_is_attached)
+{
+	struct error err;
+
+	set_up(&loopback);
+	expect_moved(true, "attached");
+	offer_bank();
+	expect_moved(false, "a bank is offered");
+	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
+	expect_moved(true, "moved");
+	tear_down();
+}
+
+/* V4: a program that stayed behind would look for one bank's roots in another's maps. */
+Test(interfaces, moves_programs_that_could_not_be_seen_before)
+{
+	struct error err;
+
+	set_up(&loopback);
+	interfaces_close(ifs);
+	blind = true;
+	begin(&loopback);
+	offer_bank();
+	cr_expect_lt(interfaces_move(ifs, &err), 0, "nobody can tell what is attached");
+	blind = false;
+	expect_moved(false, "not seen");
+	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
+	expect_moved(true, "moved");
+	tear_down();
+}
+
+Test(interfaces, that_are_gone_keep_no_others_from_moving)
+{
+	struct error err;
+
+	if (system("ip link add fwd0 type veth peer name fwd1") != 0)
+		cr_skip_test("needs ip and veth");
+	set_up(&pair);
+	offer_bank();
+	cr_assert_eq(system("ip link del fwd0"), 0);
+	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
+	offer_bank();
+	cr_expect_eq(interfaces_prepare(ifs, &err), 0, "%s", err.text);
+	tear_down();
+}
