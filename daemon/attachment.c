@@ -166,11 +166,13 @@ static int ensure_tc(struct attachment *at, const struct attachment_site *site, 
 
 	if (r < 0)
 		return r;
-	if (there && !datapath_owner_has(site->owner, there))
+	if (there && !datapath_owner_has(site->owner, there)) {
+		note_program(at, hook, 0);
 		return error_set(err, -EBUSY,
 				 "a tc filter of another program (id %u) has our priority %d and "
 				 "handle %#x",
 				 there, TC_PRIORITY, TC_HANDLE);
+	}
 	if (there && can_stay(at, site, hook, there)) {
 		note_program(at, hook, there);
 		return 0;

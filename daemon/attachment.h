@@ -33,10 +33,7 @@ struct attachment_site {
 int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		      bool *ret_added, struct error *err);
 
-/*
- * Asks what of ours is at the hook, for program_id: after a failure, or on what an earlier daemon
- * attached, that may say none while there is one.
- */
+/* Asks the kernel what of ours is at the hook, for program_id. */
 int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		    struct error *err);
 

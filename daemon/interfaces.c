@@ -377,17 +377,18 @@ int interfaces_prepare(struct interfaces *ifs, struct error *err)
 	return r;
 }
 
-/* V4: also what was attached and could not be seen when it was looked for. */
+/*
+ * V4: what counts is what is there now. Some could not be seen when they were looked for, and
+ * others have taken the place of some.
+ */
 static int move_hook(struct interfaces *ifs, u32 slot, const struct link_info *link,
 		     enum fwd_hook hook, struct error *err)
 {
 	struct attachment *at = &ifs->slots[slot].attachment;
 	struct attachment_site site = site_of(ifs, slot, link);
+	int r = attachment_find(at, &site, hook, err);
 	bool added;
-	int r = 0;
 
-	if (!at->program_id[hook])
-		r = attachment_find(at, &site, hook, err);
 	if (!r && at->program_id[hook])
 		r = attachment_ensure(at, &site, hook, &added, err);
 	return r;

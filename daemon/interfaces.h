@@ -51,8 +51,8 @@ void interfaces_want(struct interfaces *ifs, const struct interfaces_wanted *wan
 int interfaces_prepare(struct interfaces *ifs, struct error *err);
 
 /*
- * Has every program that is attached use the maps of interfaces_use(), asking the kernel where none
- * is known; stops at the first failure, with some on the new maps and some on the old.
+ * Has every program that is attached use the maps of interfaces_use(), as the kernel tells now;
+ * stops at the first failure, with some on the new maps and some on the old.
  */
 int interfaces_move(struct interfaces *ifs, struct error *err);
 

@@ -160,6 +160,37 @@ Test(interfaces, moves_programs_that_could_not_be_seen_before)
 	tear_down();
 }
 
+/* At our place in TC. */
+static void attach_foreign(enum fwd_hook hook)
+{
+	const struct bpf_insn insns[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = -1}, /* TC_ACT_UNSPEC */
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	_cleanup_close_ int fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "foreign", "GPL", insns,
+					       ARRAY_SIZE(insns), NULL);
+	struct error err;
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(tc_set_filter(tc, 1, hook, fd, &err), 0, "%s", err.text);
+}
+
+Test(interfaces, that_others_have_taken_keep_no_programs_from_moving)
+{
+	struct interface_status status;
+	struct error err;
+	u32 slot = 0;
+
+	set_up(&loopback);
+	attach_foreign(FWD_HOOK_TC_OUT);
+	offer_bank();
+	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
+	cr_expect(datapath_has_program(dp, FWD_HOOK_XDP, attached(FWD_HOOK_XDP)));
+	cr_assert(interfaces_next(ifs, &slot, &status));
+	cr_expect(status.xdp && !status.tc_out);
+	tear_down();
+}
+
 Test(interfaces, that_are_gone_keep_no_others_from_moving)
 {
 	struct error err;
