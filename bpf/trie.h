@@ -129,8 +129,8 @@ _Static_assert(sizeof(struct fwd_entry6) == 64, "a cache line");
 /*
  * Counting a packet and its bytes is one locked addition to `hits`, which takes half the time of
  * two. Whoever finds a half of it half full moves a chunk on to where there is room for 2^44
- * packets and 2^56 bytes. If many processors do so at once, each moves one: so a half cannot run
- * empty below 8,192 processors, and never overflows.
+ * packets and 2^56 bytes. If many programs do so at once, each moves one: so a half cannot run
+ * empty below 8,192 of them, and never overflows.
  */
 #define FWD_HIT(bytes)	       ((__u64)1 << FWD_HIT_BYTES_BITS | (bytes))
 #define FWD_HIT_BYTES_BITS     38

@@ -33,13 +33,6 @@ static const char *const map_names[] = {
 };
 _Static_assert(ARRAY_SIZE(map_names) == MAPS, "a name for each map");
 
-static const char *const part_names[] = {
-	[PART_LINES] = FWD_MAP_LINES,
-	[PART_ENTRIES4] = FWD_MAP_ENTRIES4,
-	[PART_ENTRIES6] = FWD_MAP_ENTRIES6,
-};
-_Static_assert(ARRAY_SIZE(part_names) == PART_COUNT, "a name for each map of a bank");
-
 static const char *const hook_names[] = {
 	[FWD_HOOK_XDP] = "xdp",
 	[FWD_HOOK_TC_IN] = "tc_in",
@@ -61,7 +54,7 @@ struct datapath {
 	int fds[MAPS];
 	struct fwd_control *control;
 	struct fwd_interface *interfaces;
-	struct prefix_map *banks[FWD_BANKS]; /* owned; the one not in use holds nothing */
+	struct prefix_map *banks[FWD_BANKS]; /* owned; one in use, one empty or offered */
 	struct redirect_map *redirects;
 	bool whole;
 
@@ -146,20 +139,15 @@ static int attach_maps(struct datapath *dp, bool adopted, struct error *err)
 	return redirect_map_open(&redirects, current_view(dp)->tables & 1, &dp->redirects, err);
 }
 
-static void bank_name(unsigned bank, enum prefix_map_part part, char name[static BPF_OBJ_NAME_LEN])
-{
-	snprintf(name, BPF_OBJ_NAME_LEN, "%s%u", part_names[part], bank);
-}
-
 static int adopt_bank(struct datapath *dp, unsigned bank, struct error *err)
 {
 	const u32 none[FWD_TRIES] = {0};
 	bool used = bank == current_bank(dp);
-	char name[BPF_OBJ_NAME_LEN], path[PATH_MAX];
+	char name[PREFIX_MAP_NAME_MAX], path[PATH_MAX];
 	int fds[PART_COUNT] = {-1, -1, -1}, r = 0;
 
 	for (size_t i = 0; i < PART_COUNT; i++) {
-		bank_name(bank, (enum prefix_map_part)i, name);
+		prefix_map_name((enum prefix_map_part)i, bank, name);
 		pin_path(dp, name, path);
 		fds[i] = bpf_obj_get(path);
 		if (fds[i] < 0)
@@ -188,11 +176,11 @@ static int replace_pin(const struct datapath *dp, int fd, const char *path, stru
 static int pin_bank(const struct datapath *dp, unsigned bank, const struct prefix_map *map,
 		    struct error *err)
 {
-	char name[BPF_OBJ_NAME_LEN], path[PATH_MAX];
+	char name[PREFIX_MAP_NAME_MAX], path[PATH_MAX];
 	int r = 0;
 
 	for (size_t i = 0; !r && i < PART_COUNT; i++) {
-		bank_name(bank, (enum prefix_map_part)i, name);
+		prefix_map_name((enum prefix_map_part)i, bank, name);
 		pin_path(dp, name, path);
 		r = replace_pin(dp, prefix_map_fd(map, (enum prefix_map_part)i), path, err);
 	}
@@ -248,27 +236,35 @@ static bool is_adoptable(struct datapath *dp)
 	return dp->control->abi_version == FWD_ABI_VERSION && dp->control->complete;
 }
 
+/* Of a daemon that died between the two renames of datapath_promote(). */
+static int finish_promotion(const char *pin_dir, struct error *err)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = NULL;
+	char next[PATH_MAX], current[PATH_MAX];
+
+	if (exists(pin_dir, CURRENT) || !exists(pin_dir, NEXT))
+		return 0;
+	dp = new_datapath(pin_dir, NEXT);
+	if (!dp)
+		return error_no_memory(err);
+	snprintf(next, sizeof(next), "%s/" NEXT, pin_dir);
+	snprintf(current, sizeof(current), "%s/" CURRENT, pin_dir);
+	if (is_adoptable(dp) && rename(next, current) < 0)
+		return error_set(err, -errno, "cannot rename %s: %s", next, error_name(errno));
+	return 0;
+}
+
 int datapath_adopt(const char *pin_dir, struct datapath **ret, struct error *err)
 {
 	_cleanup_(datapath_closep) struct datapath *dp = new_datapath(pin_dir, CURRENT);
-	char path[PATH_MAX], from[PATH_MAX];
+	char path[PATH_MAX];
 	int r;
 
 	if (!dp)
 		return error_no_memory(err);
-	if (!exists(pin_dir, CURRENT) && exists(pin_dir, NEXT)) {
-		/* Died between the two renames of datapath_promote(). */
-		snprintf(from, sizeof(from), "%s/" NEXT, pin_dir);
-		snprintf(path, sizeof(path), "%s/" CURRENT, pin_dir);
-		dp->set = NEXT;
-		if (is_adoptable(dp) && rename(from, path) < 0)
-			return error_set(err, -errno, "cannot rename %s: %s", from,
-					 error_name(errno));
-		datapath_closep(&dp);
-		dp = new_datapath(pin_dir, CURRENT);
-		if (!dp)
-			return error_no_memory(err);
-	}
+	r = finish_promotion(pin_dir, err);
+	if (r < 0)
+		return r;
 	if (!is_adoptable(dp))
 		return 0;
 	for (size_t i = 0; i < MAPS; i++) {
@@ -607,7 +603,7 @@ int datapath_stage(struct datapath *dp, const struct datapath_change *change, st
 	if (change->redirects_too)
 		dp->next.tables = !now->tables;
 	dp->one_store = change->n_prefixes <= 1 && !memcmp(&dp->next, now, sizeof(*now));
-	dp->control->changing = 1;
+	__atomic_store_n(&dp->control->changing, 1, __ATOMIC_SEQ_CST);
 	r = prefix_map_stage(next_prefixes(dp), change->prefixes, change->n_prefixes, dp->one_store,
 			     err);
 	if (r < 0) {
@@ -707,7 +703,7 @@ static int reuse_map(struct bpf_object *obj, const char *name, int fd, struct er
 /* Hands the pinned maps to an object that is open and not loaded. */
 static int reuse_maps(struct datapath *dp, struct bpf_object *obj, struct error *err)
 {
-	char name[BPF_OBJ_NAME_LEN];
+	char name[PREFIX_MAP_NAME_MAX];
 	int r = 0;
 
 	for (size_t i = 0; !r && i < MAPS; i++)
@@ -716,7 +712,7 @@ static int reuse_maps(struct datapath *dp, struct bpf_object *obj, struct error 
 		for (size_t i = 0; !r && i < PART_COUNT; i++) {
 			enum prefix_map_part part = (enum prefix_map_part)i;
 
-			bank_name(bank, part, name);
+			prefix_map_name(part, bank, name);
 			r = reuse_map(obj, name, prefix_map_fd(dp->banks[bank], part), err);
 		}
 	}

@@ -30,11 +30,13 @@ u32 line_pool_end(const struct line_pool *pool);
 /* The first line of a run; 0: there is none, not even after waiting. */
 u32 line_pool_take(struct line_pool *pool, u32 n);
 
-/* A run that no reader has seen. Cannot fail; where memory for the note lacks, the lines are lost.
- */
+/* A run that no reader has seen. Cannot fail. */
 void line_pool_give(struct line_pool *pool, u32 line, u32 n);
 
-/* A run that readers may still hold, unhooked already. */
+/*
+ * A run that readers may still hold, unhooked already. Cannot fail; where memory for the note
+ * lacks, the lines are lost.
+ */
 void line_pool_retire(struct line_pool *pool, u32 line, u32 n);
 
 /*

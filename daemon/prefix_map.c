@@ -303,6 +303,13 @@ void prefix_map_abort(struct prefix_map *map)
 
 /* ---- maps ---- */
 
+_Static_assert(PREFIX_MAP_NAME_MAX == BPF_OBJ_NAME_LEN, "the kernel takes it");
+
+void prefix_map_name(enum prefix_map_part part, unsigned bank, char ret[static PREFIX_MAP_NAME_MAX])
+{
+	snprintf(ret, PREFIX_MAP_NAME_MAX, "%s%u", parts[part].name, bank);
+}
+
 static int map_part(struct prefix_map *map, enum prefix_map_part part, struct error *err)
 {
 	void *memory = mmap(NULL, map->elements[part] * parts[part].size_bytes,
@@ -319,9 +326,9 @@ static int make_part(struct prefix_map *map, enum prefix_map_part part, unsigned
 		     struct error *err)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	char name[BPF_OBJ_NAME_LEN];
+	char name[PREFIX_MAP_NAME_MAX];
 
-	snprintf(name, sizeof(name), "%s%u", parts[part].name, bank);
+	prefix_map_name(part, bank, name);
 	map->elements[part] = elements;
 	map->fds[part] = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(u32),
 					(u32)parts[part].size_bytes, elements, &opts);
@@ -494,6 +501,7 @@ static int build_lines(struct prefix_map *map, const struct prefix_item *items, 
 		       size_t n, unsigned bank, struct error *err)
 {
 	size_t capacity = 2 * n + (FWD_TRIES + 1) * FWD_TABLE_LINES;
+	bool full;
 	int r;
 
 	do {
@@ -507,14 +515,16 @@ static int build_lines(struct prefix_map *map, const struct prefix_item *items, 
 			return error_no_memory(err);
 		pool = line_pool_new(memory, (u32)capacity);
 		r = pool ? build_tries(map, pool, items, indices, n) : -ENOMEM;
+		/* The kernel, too, says -E2BIG, where a map is too large for it (up to 5.10). */
+		full = r == -E2BIG;
 		if (r == -ENOMEM)
 			error_no_memory(err);
 		if (!r)
 			r = move_lines(map, pool, bank, err);
 		munmap(memory, bytes);
 		capacity *= 4;
-	} while (r == -E2BIG && capacity < FWD_CELL_INDEX);
-	if (r == -E2BIG)
+	} while (full && capacity < FWD_CELL_INDEX);
+	if (full)
 		error_set(err, r, "%zu entries do not fit into %u lines", n, FWD_CELL_INDEX);
 	return r;
 }

@@ -36,6 +36,11 @@ enum prefix_map_part {
 	PART_COUNT,
 };
 
+/* The name of a bank's map, and of its pin. */
+#define PREFIX_MAP_NAME_MAX 16
+void prefix_map_name(enum prefix_map_part part, unsigned bank,
+		     char ret[static PREFIX_MAP_NAME_MAX]);
+
 /* A prefix as packets are to see it. */
 struct prefix_item {
 	struct prefix prefix;

@@ -14,9 +14,9 @@
 #define HOOKS	    2 /* FWD_HOOK_TC_IN and FWD_HOOK_TC_OUT */
 #define TABLE_BYTES (FWD_PORT_TABLE_LINES * sizeof(struct fwd_port_line))
 
-/* What a table slot holds in each view. A descriptor -1: no table. */
+/* What a slot of the tables holds in each set. A descriptor -1: no table. */
 struct table {
-	int current_fd; /* in the view that packets see */
+	int current_fd; /* in the set that packets see */
 	int staged_fd;	/* in the other, while something is staged and `changed` */
 	bool changed;
 	bool unknown; /* a slot that was free at the start: nobody has looked what is there */
@@ -26,9 +26,9 @@ struct redirect_map {
 	struct redirect_map_fds fds;
 	struct fwd_redirect *rows;
 	struct table tables[FWD_MAX_INTERFACES][HOOKS];
-	bool keep[FWD_MAX_REDIRECTS];  /* rows that the staged view uses */
+	bool keep[FWD_MAX_REDIRECTS];  /* rows that the staged set uses */
 	bool fresh[FWD_MAX_REDIRECTS]; /* rows that were made for it */
-	unsigned staged_view;
+	unsigned staged_set;
 	bool staged;
 };
 
@@ -219,11 +219,11 @@ static bool table_equals(int fd, const struct fwd_port_line *lines)
 	return equal;
 }
 
-/* Puts a table, or none, where packets of `view` look for it. */
-static int put_table(struct redirect_map *map, unsigned view, u32 slot, u32 hook, int fd,
+/* Puts a table, or none, where packets of `set` look for it. */
+static int put_table(struct redirect_map *map, unsigned set, u32 slot, u32 hook, int fd,
 		     struct error *err)
 {
-	u32 index = FWD_TABLE_INDEX(view, slot, hook + FWD_HOOK_TC_IN);
+	u32 index = FWD_TABLE_INDEX(set, slot, hook + FWD_HOOK_TC_IN);
 	int r;
 
 	if (fd >= 0)
@@ -252,7 +252,7 @@ static int stage_table(struct redirect_map *map, u32 slot, u32 hook,
 			return r;
 	}
 	table->changed = true;
-	return put_table(map, map->staged_view, slot, hook, table->staged_fd, err);
+	return put_table(map, map->staged_set, slot, hook, table->staged_fd, err);
 }
 
 static int stage_tables(struct redirect_map *map, const struct redirect *redirects,
@@ -284,7 +284,7 @@ static int stage_tables(struct redirect_map *map, const struct redirect *redirec
 	return r;
 }
 
-int redirect_map_stage(struct redirect_map *map, unsigned view, const struct redirect *redirects,
+int redirect_map_stage(struct redirect_map *map, unsigned set, const struct redirect *redirects,
 		       size_t n, const struct redirect_scope *scopes, size_t n_scopes,
 		       struct error *err)
 {
@@ -294,7 +294,7 @@ int redirect_map_stage(struct redirect_map *map, unsigned view, const struct red
 	if (!numbers)
 		return error_no_memory(err);
 	map->staged = true;
-	map->staged_view = view;
+	map->staged_set = set;
 	memset(map->keep, 0, sizeof(map->keep));
 	memset(map->fresh, 0, sizeof(map->fresh));
 	for (size_t i = 0; i < n && !r; i++) {
@@ -312,8 +312,8 @@ int redirect_map_stage(struct redirect_map *map, unsigned view, const struct red
 	return r;
 }
 
-/* Brings the view that packets do not see to the same tables as the other, and forgets the rest. */
-static void finish(struct redirect_map *map, unsigned other_view)
+/* Brings the set that packets do not see to the same tables as the other, and forgets the rest. */
+static void finish(struct redirect_map *map, unsigned other_set)
 {
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		for (u32 hook = 0; hook < HOOKS; hook++) {
@@ -321,7 +321,7 @@ static void finish(struct redirect_map *map, unsigned other_view)
 
 			if (!table->changed)
 				continue;
-			put_table(map, other_view, slot, hook, table->current_fd, NULL);
+			put_table(map, other_set, slot, hook, table->current_fd, NULL);
 			if (table->staged_fd >= 0)
 				close(table->staged_fd);
 			table->staged_fd = -1;
@@ -347,8 +347,8 @@ void redirect_map_settle(struct redirect_map *map)
 			table->unknown = false;
 		}
 	}
-	/* Each update below waits for the packets that hold what it replaces (V4). */
-	finish(map, !map->staged_view);
+	/* Each update below waits for the packets that hold what it replaces (V5). */
+	finish(map, !map->staged_set);
 	free_unused_rows(map);
 }
 
@@ -356,7 +356,7 @@ void redirect_map_abort(struct redirect_map *map)
 {
 	if (!map->staged)
 		return;
-	finish(map, map->staged_view);
+	finish(map, map->staged_set);
 	for (u32 i = 1; i < FWD_MAX_REDIRECTS; i++)
 		if (map->fresh[i])
 			map->rows[i].used = 0;
@@ -364,10 +364,10 @@ void redirect_map_abort(struct redirect_map *map)
 
 /* ---- opening ---- */
 
-/* A descriptor of the table that packets of `view` find, or -1. */
-static int get_table(const struct redirect_map *map, unsigned view, u32 slot, u32 hook, u32 *ret_id)
+/* A descriptor of the table that packets of `set` find, or -1. */
+static int get_table(const struct redirect_map *map, unsigned set, u32 slot, u32 hook, u32 *ret_id)
 {
-	u32 index = FWD_TABLE_INDEX(view, slot, hook + FWD_HOOK_TC_IN);
+	u32 index = FWD_TABLE_INDEX(set, slot, hook + FWD_HOOK_TC_IN);
 
 	*ret_id = 0;
 	if (bpf_map_lookup_elem(map->fds.tables, &index, ret_id) < 0)
@@ -377,10 +377,10 @@ static int get_table(const struct redirect_map *map, unsigned view, u32 slot, u3
 
 /*
  * The tables that an earlier daemon left; the next stage compares them. Only what differs between
- * the views is put right, and only slots in use are looked at: an update waits for a grace period,
+ * the sets is put right, and only slots in use are looked at: an update waits for a grace period,
  * and up to Linux 6.6 so does a look-up.
  */
-static void adopt_tables(struct redirect_map *map, unsigned view)
+static void adopt_tables(struct redirect_map *map, unsigned set)
 {
 	const struct fwd_interface *slots = map->fds.slots;
 
@@ -394,16 +394,16 @@ static void adopt_tables(struct redirect_map *map, unsigned view)
 			table->unknown = slots && !slots[slot].ifindex;
 			if (!slots || !slots[slot].ifindex)
 				continue;
-			table->current_fd = get_table(map, view, slot, hook, &id);
-			other = get_table(map, !view, slot, hook, &other_id);
+			table->current_fd = get_table(map, set, slot, hook, &id);
+			other = get_table(map, !set, slot, hook, &other_id);
 			closep(&other);
 			if (id != other_id)
-				put_table(map, !view, slot, hook, table->current_fd, NULL); /* V1 */
+				put_table(map, !set, slot, hook, table->current_fd, NULL); /* V1 */
 		}
 	}
 }
 
-int redirect_map_open(const struct redirect_map_fds *fds, unsigned view, struct redirect_map **ret,
+int redirect_map_open(const struct redirect_map_fds *fds, unsigned set, struct redirect_map **ret,
 		      struct error *err)
 {
 	_cleanup_(redirect_map_closep) struct redirect_map *map = calloc(1, sizeof(*map));
@@ -417,7 +417,7 @@ int redirect_map_open(const struct redirect_map_fds *fds, unsigned view, struct 
 	if (memory == MAP_FAILED)
 		return error_set(err, -errno, "cannot map the redirects: %s", error_name(errno));
 	map->rows = memory;
-	adopt_tables(map, view);
+	adopt_tables(map, set);
 	*ret = take_pointer(&map);
 	return 0;
 }

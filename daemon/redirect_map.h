@@ -20,8 +20,8 @@ struct redirect_map_fds {
 	const struct fwd_interface *slots;
 };
 
-/* `view`: the one that packets see. */
-int redirect_map_open(const struct redirect_map_fds *fds, unsigned view, struct redirect_map **ret,
+/* `set`: that of the port tables (FWD_TABLE_SETS) that packets see. */
+int redirect_map_open(const struct redirect_map_fds *fds, unsigned set, struct redirect_map **ret,
 		      struct error *err);
 void redirect_map_close(struct redirect_map *map);
 DEFINE_CLEANUP(struct redirect_map *, redirect_map_close);
@@ -33,10 +33,10 @@ struct redirect_scope {
 };
 
 /*
- * Stages all redirects for `view`, on the interfaces given. On an interface its own redirects go
+ * Stages all redirects in `set`, on the interfaces given. On an interface its own redirects go
  * before those of every interface; one of every interface is left out on its own target.
  */
-int redirect_map_stage(struct redirect_map *map, unsigned view, const struct redirect *redirects,
+int redirect_map_stage(struct redirect_map *map, unsigned set, const struct redirect *redirects,
 		       size_t n, const struct redirect_scope *scopes, size_t n_scopes,
 		       struct error *err);
 void redirect_map_settle(struct redirect_map *map);

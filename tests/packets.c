@@ -421,7 +421,7 @@ Test(packets, length_0_covers_a_whole_family_and_no_other)
 	check_as(&from6, "the allowlist has nobody of IPv6", FWD_DROP, "::/0");
 }
 
-/* ---- the two views ---- */
+/* ---- views ---- */
 
 static int stage(const struct prefix_change *changes, size_t n)
 {

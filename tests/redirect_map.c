@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The redirects in the kernel: which redirect each port of each interface has in each view, through
+ * The redirects in the kernel: which redirect each port of each interface has in each set, through
  * staging, settling, aborting and death. packet_tc.c has what packets see of it.
  */
 #include "redirect_map.h"
@@ -61,12 +61,12 @@ TestSuite(redirect_map, .init = set_up, .timeout = 120);
 static const struct redirect_scope scopes[] = {{.slot = 0, .name = "eth0"},
 					       {.slot = 255, .name = "eth1"}};
 
-static struct redirect_map *open_map(unsigned view)
+static struct redirect_map *open_map(unsigned set)
 {
 	struct redirect_map *map = NULL;
 	struct error err;
 
-	cr_assert_eq(redirect_map_open(&fds, view, &map, &err), 0, "%s", err.text);
+	cr_assert_eq(redirect_map_open(&fds, set, &map, &err), 0, "%s", err.text);
 	return map;
 }
 
@@ -83,29 +83,28 @@ static struct redirect tcp(const char *interface, u16 first, u16 last, const cha
 	return redirect;
 }
 
-static int stage(struct redirect_map *map, unsigned view, const struct redirect *redirects,
-		 size_t n)
+static int stage(struct redirect_map *map, unsigned set, const struct redirect *redirects, size_t n)
 {
 	struct error err;
 
-	return redirect_map_stage(map, view, redirects, n, scopes, ARRAY_SIZE(scopes), &err);
+	return redirect_map_stage(map, set, redirects, n, scopes, ARRAY_SIZE(scopes), &err);
 }
 
-/* The number of the table that packets of a view find; 0: none. */
-static u32 table_id(unsigned view, u32 slot, enum fwd_hook hook)
+/* The number of the table that packets of a set find; 0: none. */
+static u32 table_id(unsigned set, u32 slot, enum fwd_hook hook)
 {
-	u32 index = FWD_TABLE_INDEX(view, slot, hook), id = 0;
+	u32 index = FWD_TABLE_INDEX(set, slot, hook), id = 0;
 
 	return bpf_map_lookup_elem(fds.tables, &index, &id) < 0 ? 0 : id;
 }
 
 /* The row that a port leads to; not used: none. */
-static struct fwd_redirect row_of(unsigned view, u32 slot, enum fwd_hook hook,
+static struct fwd_redirect row_of(unsigned set, u32 slot, enum fwd_hook hook,
 				  enum fwd_protocol protocol, u16 port)
 {
 	_cleanup_close_ int table = -1;
 	struct fwd_redirect row = {.used = 0};
-	u32 id = table_id(view, slot, hook), line_index = FWD_LINE_INDEX(protocol, port), number;
+	u32 id = table_id(set, slot, hook), line_index = FWD_LINE_INDEX(protocol, port), number;
 	struct fwd_port_line line;
 
 	if (!id)
@@ -121,14 +120,14 @@ static struct fwd_redirect row_of(unsigned view, u32 slot, enum fwd_hook hook,
 }
 
 /* "" for none. */
-static void expect_target(unsigned view, u32 slot, u16 port, const char *target)
+static void expect_target(unsigned set, u32 slot, u16 port, const char *target)
 {
-	struct fwd_redirect row = row_of(view, slot, FWD_HOOK_TC_IN, FWD_TCP, port);
+	struct fwd_redirect row = row_of(set, slot, FWD_HOOK_TC_IN, FWD_TCP, port);
 
-	cr_expect_str_eq(row.target_name, target, "view %u, slot %u, port %u", view, slot, port);
+	cr_expect_str_eq(row.target_name, target, "set %u, slot %u, port %u", set, slot, port);
 }
 
-/* At rest both views find the same. */
+/* At rest both sets find the same. */
 static void expect_both(u32 slot, u16 port, const char *target)
 {
 	expect_target(0, slot, port, target);
@@ -203,7 +202,7 @@ Test(redirect_map, directions_and_protocols_do_not_mix)
 	cr_expect_not(row_of(0, 0, FWD_HOOK_TC_OUT, FWD_UDP, 65534).used);
 }
 
-Test(redirect_map, staged_redirects_are_seen_in_their_view_alone)
+Test(redirect_map, staged_redirects_are_seen_in_their_set_alone)
 {
 	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
 	const struct redirect old = tcp("eth0", 80, 80, "old"), new = tcp("eth0", 80, 80, "new");
@@ -248,9 +247,9 @@ Test(redirect_map, no_redirects_take_the_tables_away)
 	cr_assert_eq(stage(map, 0, NULL, 0), 0);
 	redirect_map_settle(map);
 	expect_both(0, 80, "");
-	for (unsigned view = 0; view < FWD_TABLE_SETS; view++)
+	for (unsigned set = 0; set < FWD_TABLE_SETS; set++)
 		for (size_t i = 0; i < ARRAY_SIZE(scopes); i++)
-			cr_expect_eq(table_id(view, scopes[i].slot, FWD_HOOK_TC_IN), 0);
+			cr_expect_eq(table_id(set, scopes[i].slot, FWD_HOOK_TC_IN), 0);
 }
 
 /* A change of a table waits for packets; where none is needed none is made. */
@@ -324,12 +323,12 @@ Test(redirect_map, a_mode_that_was_asked_for_stays)
 	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
 	const struct redirect_link bare = {.ifindex = 7}, ethernet = {.ifindex = 8, .has_l2 = true};
 	struct redirect redirect = tcp("eth0", 80, 80, "lan");
-	unsigned view = 0;
+	unsigned set = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
 		redirect.mode = modes[i];
-		view = !view;
-		cr_assert_eq(stage(map, view, &redirect, 1), 0);
+		set = !set;
+		cr_assert_eq(stage(map, set, &redirect, 1), 0);
 		redirect_map_settle(map);
 		redirect_map_set_target(map, "lan", &bare);
 		cr_expect_eq(state_of(map, &redirect).mode, modes[i]);
@@ -376,16 +375,16 @@ static void die_staged(void)
 
 Test(redirect_map, death_before_or_behind_the_switch_leaves_one_policy_whole)
 {
-	for (unsigned view = 0; view < FWD_TABLE_SETS; view++) {
+	for (unsigned set = 0; set < FWD_TABLE_SETS; set++) {
 		_cleanup_(redirect_map_closep) struct redirect_map *map = NULL;
 
-		if (view)
+		if (set)
 			make_maps();
 		die_staged();
-		map = open_map(view);
-		expect_both(0, 80, after_death[view]);
-		expect_both(255, 80, view ? "new" : "");
-		cr_assert_eq(stage(map, !view, NULL, 0), 0);
+		map = open_map(set);
+		expect_both(0, 80, after_death[set]);
+		expect_both(255, 80, set ? "new" : "");
+		cr_assert_eq(stage(map, !set, NULL, 0), 0);
 		redirect_map_settle(map);
 		expect_both(0, 80, "");
 		expect_both(255, 80, "");
@@ -449,11 +448,11 @@ static size_t random_redirects(struct random *random, struct redirect *redirects
 	return n;
 }
 
-static void expect_model(struct random *random, const struct model *model, unsigned view)
+static void expect_model(struct random *random, const struct model *model, unsigned set)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(scopes); i++) {
 		for (size_t p = 0; p < PORTS; p++) {
-			struct fwd_redirect row = row_of(view, scopes[i].slot, FWD_HOOK_TC_IN,
+			struct fwd_redirect row = row_of(set, scopes[i].slot, FWD_HOOK_TC_IN,
 							 FWD_TCP, numbered_port(p));
 
 			random_holds(random, row.target_name[0] == model->at[i][p]);
@@ -466,23 +465,23 @@ Test(redirect_map, holds_what_was_settled_whoever_dies_when)
 	struct redirect_map *map = open_map(0);
 	struct random random = random_start();
 	struct model model = {0}, next;
-	unsigned view = 0;
+	unsigned set = 0;
 
 	for (int step = 0; step < 150; step++) {
 		struct redirect redirects[3 * PORTS];
 		size_t n = random_redirects(&random, redirects, &next);
 		bool done = random_below(&random, 2), dies = random_below(&random, 3) == 0;
 
-		random_holds(&random, !stage(map, !view, redirects, n));
-		expect_model(&random, &model, view);
-		expect_model(&random, &next, !view);
+		random_holds(&random, !stage(map, !set, redirects, n));
+		expect_model(&random, &model, set);
+		expect_model(&random, &next, !set);
 		if (done) {
 			model = next;
-			view = !view;
+			set = !set;
 		}
 		if (dies) {
 			redirect_map_close(map);
-			map = open_map(view);
+			map = open_map(set);
 		} else if (done) {
 			redirect_map_settle(map);
 		} else {
