@@ -5,9 +5,7 @@
  * A connection of its own, in a thread of its own, does it beside the one that writes.
  */
 #include "store_internal.h"
-
-#include <pthread.h>
-#include <signal.h>
+#include "thread.h"
 
 #define CHECKPOINT_PAGES 1000 /* SQLite's default */
 
@@ -55,19 +53,6 @@ static int committed(void *data, sqlite3 *db, const char *name, int pages)
 	return SQLITE_OK;
 }
 
-/* Signals are the event loop's. */
-static int start_thread(struct checkpointer *c)
-{
-	sigset_t all, before;
-	int r;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&c->thread, NULL, checkpoint_when_asked, c);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
-}
-
 struct checkpointer *checkpointer_start(struct store *store)
 {
 	struct checkpointer *c = calloc(1, sizeof(*c));
@@ -81,7 +66,7 @@ struct checkpointer *checkpointer_start(struct store *store)
 			    NULL) != SQLITE_OK ||
 	    /* Until it has read something, it does not know of the log, and does nothing. */
 	    sqlite3_exec(c->db, "SELECT 1 FROM meta", NULL, NULL, NULL) != SQLITE_OK ||
-	    start_thread(c) < 0) {
+	    thread_start("fwd-checkpoint", checkpoint_when_asked, c, &c->thread) < 0) {
 		sqlite3_close(c->db);
 		free(c);
 		return NULL;
