@@ -129,8 +129,10 @@ int store_feed_remove(const char *dir, const char *name, struct store_feed **ret
 		      struct error *err);
 
 /*
- * Makes all of them durable, waiting for the disk once. All are of one directory. After an error
- * some may have been replaced, those in front first.
+ * Makes all of them durable, waiting for the disk once. All are of one directory. They are put in
+ * place one after the other: an error or a crash may leave those in front done and the others not.
+ * More than one come of a reload only, which removes lists whose files were read: a feed whose list
+ * is still there has it once more after the next start, and the others have their files.
  */
 int store_feed_commit(struct store_feed *const *feeds, size_t n, struct error *err);
 
