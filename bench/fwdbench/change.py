@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from fwdtest.daemon import FWCTL
-from fwdtest.sandbox import Sandbox, run as run_command
+from fwdtest.sandbox import Sandbox
 
 from . import bpf, sets, wire
 from .contenders import Fwd, Lpm, lpm_keys
@@ -163,12 +163,7 @@ def _measure_fwd(bench):
 
 def _measure_fwd_feed(bench):
     fwd = Fwd(bench.sandbox, bench.host, 4, bench.first, room=len(bench.second))
-    tool = [FWCTL, "-s", fwd.daemon.socket_path]
-    if "feed replace" in run_command(FWCTL, "--help").stdout:
-        words = [*tool, "feed", "replace", "bench", "-f", bench.write("second")]
-    else:
-        words = [*tool, "reload"]
-        sets.write(fwd.feed, 4, bench.second)
+    words = [FWCTL, "-s", fwd.daemon.socket_path, "feed", "replace", "bench", "-f", bench.write("second")]
     return {"replace": _timed(bench, words, _drops(fwd, bench.second[-1][0]))}
 
 

@@ -21,8 +21,8 @@ class Fwd:
     name = "fwd"
 
     def __init__(self, sandbox, host, family, entries, room=0):
-        self.feed = sets.write(sandbox.folder / "feed.txt", family, entries)
-        feed = f'[[blacklist.feed]]\nname = "bench"\nfile = "{self.feed}"\n'
+        feed_file = sets.write(sandbox.folder / "feed.txt", family, entries)
+        feed = f'[[blacklist.feed]]\nname = "bench"\nfile = "{feed_file}"\n'
         self.daemon = Daemon(sandbox, host, ETH0 + max_entries(len(entries) + room) + feed)
         self.daemon.spawn()
         self.daemon.wait_for("READY=1", START_WAIT_S)
