@@ -337,25 +337,34 @@ static const char *time_of(const json_t *object, const char *field, char *text, 
 	return text;
 }
 
-/* "3 of 1,000,000 entries, room for 1,024 now". */
+/* "3 of 1,000,000 entries". */
 static const char *filling_of(const json_t *table, char *text, size_t size)
 {
-	char entries[NUMBER_TEXT_MAX], most[NUMBER_TEXT_MAX], room[NUMBER_TEXT_MAX];
-	bool has_room = is_number(table, "capacity");
+	char entries[NUMBER_TEXT_MAX], most[NUMBER_TEXT_MAX];
 
-	snprintf(text, size, "%s of %s entries%s%s%s",
+	snprintf(text, size, "%s of %s entries",
 		 number_format(number_of(table, "entries"), entries),
-		 number_format(number_of(table, "max_entries"), most),
-		 has_room ? ", room for " : "",
-		 has_room ? number_format(number_of(table, "capacity"), room) : "",
-		 has_room ? " now" : "");
+		 number_format(number_of(table, "max_entries"), most));
 	return text;
+}
+
+/* "43.1 MiB, room for 1,024 entries". */
+static void say_maps(const json_t *maps)
+{
+	char bytes[NUMBER_TEXT_MAX], room[NUMBER_TEXT_MAX];
+	bool has_room = is_number(maps, "capacity");
+
+	if (!is_number(maps, "bytes"))
+		return;
+	say("maps:           %s%s%s%s", size_format(number_of(maps, "bytes"), bytes),
+	    has_room ? ", room for " : "",
+	    has_room ? number_format(number_of(maps, "capacity"), room) : "",
+	    has_room ? " entries" : "");
 }
 
 static void say_sizes(const json_t *answer)
 {
 	const json_t *black = json_object_get(answer, "blacklist");
-	const json_t *maps = json_object_get(answer, "maps");
 	_cleanup_free_ char *directions = join(json_object_get(black, "directions"));
 	char filling[128], number[NUMBER_TEXT_MAX];
 
@@ -366,8 +375,7 @@ static void say_sizes(const json_t *answer)
 	    filling_of(json_object_get(answer, "allowlist"), filling, sizeof(filling)));
 	say("redirects:      %s",
 	    filling_of(json_object_get(answer, "redirects"), filling, sizeof(filling)));
-	if (is_number(maps, "bytes"))
-		say("maps:           %s", size_format(number_of(maps, "bytes"), number));
+	say_maps(json_object_get(answer, "maps"));
 	say("clients:        %lld", (long long)number_of(answer, "clients"));
 }
 

@@ -390,23 +390,22 @@ static void describe_sizes(const struct daemon *daemon, json_t *reply)
 	const struct policy *policy = rules_policy(daemon->rules);
 	const struct prefix_map *map = rules_map(daemon->rules);
 	json_t *block = json_object(), *allow = json_object(), *redirects = json_object();
+	json_t *maps = json_object();
 
 	set_int(block, "entries", prefix_map_size(map, TABLE_BLOCK));
 	set_int(block, "max_entries", policy->max_entries);
-	set_int(block, "capacity", prefix_map_capacity(map));
 	set_int(block, "runtime", (json_int_t)ruleset_size(policy->origins[ORIGIN_RUNTIME].rules));
 	json_object_set_new(block, "directions", direction_rows(policy->flags));
 	json_object_set_new(reply, "blacklist", block);
 	set_int(allow, "entries", prefix_map_size(map, TABLE_ALLOW));
 	set_int(allow, "max_entries", CONFIG_ALLOW_MAX);
-	set_int(allow, "capacity", prefix_map_capacity(map));
 	json_object_set_new(reply, "allowlist", allow);
 	set_int(redirects, "entries", (json_int_t)policy->n_redirects);
 	set_int(redirects, "max_entries", REDIRECTS_MAX);
 	json_object_set_new(reply, "redirects", redirects);
-	json_object_set_new(reply, "maps",
-			    json_pack("{s:I}", "bytes",
-				      (json_int_t)datapath_bytes(rules_datapath(daemon->rules))));
+	set_int(maps, "bytes", (json_int_t)datapath_bytes(rules_datapath(daemon->rules)));
+	set_int(maps, "capacity", prefix_map_capacity(map));
+	json_object_set_new(reply, "maps", maps);
 }
 
 int run_status(struct call *call, struct error *err)

@@ -207,7 +207,7 @@ def test_real_lists_load_as_feeds_and_by_add(net):
     status = daemon.fwctl_json("status")
     blacklist = status["blacklist"]
     assert (blacklist["entries"], blacklist["runtime"]) == (len(every), len(every))
-    assert blacklist["capacity"] >= len(every)
+    assert status["maps"]["capacity"] >= len(every)
     assert 32 * len(every) < status["maps"]["bytes"] < 128 * len(every) + (2 << 20)
     table = daemon.fwctl("status").stdout
     assert f"{len(every):,} of 1,000,000 entries" in table and "maps:" in table
@@ -217,13 +217,13 @@ def test_hits_are_kept_over_another_list_and_over_growth(net, listener, write):
     daemon = net.daemon(ETH0 + PUSHED)
     daemon.fwctl("add", "10.1.0.202")
     daemon.fwctl("feed", "replace", "pushed", "-f", write("small", BLOCKED, "2001:db8:1::200"))
-    capacity = daemon.request("status")["blacklist"]["capacity"]
+    capacity = daemon.request("status")["maps"]["capacity"]
     flows = {source: Flow(net.wire, udp(net.wire, 7, source), listener, count)
              for count, source in enumerate((BLOCKED, "10.1.0.202", "2001:db8:1::200"), start=3)}
     for flow in flows.values():
         flow.is_dropped()
     daemon.fwctl("feed", "replace", "pushed", "-f", write("large", hosts(5000), BLOCKED, "2001:db8:1::200"))
-    assert daemon.request("status")["blacklist"]["capacity"] > max(capacity, 5000)
+    assert daemon.request("status")["maps"]["capacity"] > max(capacity, 5000)
     for turn in (1, 2):
         assert {source: packets_of(daemon, source) for source in flows} == {
             source: turn * flow.count for source, flow in flows.items()}

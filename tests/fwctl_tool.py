@@ -191,11 +191,10 @@ PRINTED = {
     "redirect-list": (["redirect", "list"], [{"ok": True, "redirects": REDIRECTS}]),
     "status": (["status"], [STATUS]),
     "status-maps": (["status"], [{
-        **STATUS, "blacklist": {**STATUS["blacklist"], "entries": 1234567, "capacity": 2097152},
-        "allowlist": {**STATUS["allowlist"], "capacity": 1024}, "maps": {"bytes": 45193626}}]),
+        **STATUS, "blacklist": {**STATUS["blacklist"], "entries": 1234567}, "maps": {"bytes": 45193626, "capacity": 2097152}}]),
     "status-extremes": (["status"], [{
-        "ok": True, "interfaces": [], "maps": {"bytes": 1023}, "allowlist": {"entries": 999, "max_entries": 1000},
-        "blacklist": {"entries": -2**63, "max_entries": 2**63 - 1, "capacity": -100}}]),
+        "ok": True, "interfaces": [], "maps": {"bytes": 1023, "capacity": -100}, "allowlist": {"entries": 999, "max_entries": 1000},
+        "blacklist": {"entries": -2**63, "max_entries": 2**63 - 1}}]),
     "status-bare": (["status"], [{"ok": True, "interfaces": []}]),
     "stats": (["stats"], [STATS]),
     "add": (["add", "10.0.0.5"], [{"ok": True, "added": 1, "updated": 0}]),
