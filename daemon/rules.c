@@ -580,15 +580,6 @@ void rules_request_clear(struct rules_request *request)
 	request->comment = NULL;
 }
 
-/* Ahead of need, so that a small change seldom has to wait for it. */
-static void keep_fitting(struct rules *rules)
-{
-	struct rules_request request = {.kind = RULES_RESIZE, .list_fd = -1};
-
-	if (!rules->changes && !prefix_map_fits(rules_map(rules)))
-		change_start(rules, &request, &(struct rules_later){0});
-}
-
 int rules_submit(struct rules *rules, struct rules_request *request,
 		 const struct rules_later *later, struct rules_count *ret, struct error *err)
 {
@@ -601,7 +592,7 @@ int rules_submit(struct rules *rules, struct rules_request *request,
 		error_no_memory(err);
 	}
 	rules_request_clear(request);
-	keep_fitting(rules);
+	change_keep_fitting(rules);
 	return r;
 }
 
@@ -658,7 +649,7 @@ static void remove_ended(struct rules *rules, const struct prefix *ended, size_t
 		}
 		i += some;
 	}
-	keep_fitting(rules);
+	change_keep_fitting(rules);
 }
 
 u64 rules_expire(struct rules *rules)

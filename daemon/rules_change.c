@@ -798,6 +798,7 @@ static void finish(void *data)
 	struct change *change = data;
 	struct rules *rules = change->rules;
 	struct rules_end *end = &change->end;
+	bool resized = change->request.kind == RULES_RESIZE;
 
 	if (!end->r && change->lost_note)
 		end->r = error_no_memory(&end->err);
@@ -817,6 +818,9 @@ static void finish(void *data)
 	rules->changes = change->next;
 	change_free(change);
 	begin(rules);
+	/* One that failed would only fail again. */
+	if (!resized)
+		change_keep_fitting(rules);
 }
 
 static int make_bulk(struct change *change, struct error *err)
@@ -885,6 +889,14 @@ int change_start(struct rules *rules, struct rules_request *request,
 	if (rules->changes == change)
 		begin(rules);
 	return 0;
+}
+
+void change_keep_fitting(struct rules *rules)
+{
+	struct rules_request request = {.kind = RULES_RESIZE, .list_fd = -1};
+
+	if (!rules->changes && !prefix_map_fits(rules_map(rules)))
+		change_start(rules, &request, &(struct rules_later){0});
 }
 
 void change_drop_all(struct rules *rules)

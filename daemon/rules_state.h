@@ -59,6 +59,9 @@ int rules_remember_ends(struct rules *rules);
 int change_start(struct rules *rules, struct rules_request *request,
 		 const struct rules_later *later);
 
+/* Fits the maps to what is in them, ahead of need, so that a change seldom has to wait for it. */
+void change_keep_fitting(struct rules *rules);
+
 /* A small change of this prefix was made, which a large one on its way does not know of yet. */
 void change_note(struct rules *rules, enum prefix_table table, const struct prefix *prefix);
 

@@ -357,6 +357,17 @@ Test(rules_change, a_resize_keeps_everything)
 	expect_agreement();
 }
 
+/* As room is made ahead of small changes. */
+Test(rules_change, a_difference_that_leaves_little_room_is_followed_by_a_resize)
+{
+	start(two_feeds());
+	for (u32 n = 5; n < 400; n += 5) {
+		submit_ok(for_feed(many(RULES_FEED_REPLACE, 0, n), "given"));
+		cr_assert(prefix_map_fits(rules_map(rules)), "with %u entries", n);
+	}
+	expect_agreement();
+}
+
 Test(rules_change, a_small_change_that_finds_no_room_is_made_later)
 {
 	struct ending ending;
