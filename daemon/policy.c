@@ -3,6 +3,7 @@
 
 #include "address_list.h"
 #include "clock.h"
+#include "log.h"
 #include "store.h"
 
 #include <errno.h>
@@ -67,6 +68,14 @@ static int load_feed(const struct config_feed *feed, const char *dir, bool files
 	snprintf(origin->name, sizeof(origin->name), "%s", feed->name);
 	if (!files_first || !feed->file)
 		r = load_replaced(dir, origin, err);
+	/* A start has nothing else to fall back on; a reload has the policy that is in force. */
+	if (r < 0 && r != -ENOENT && r != -ENOMEM && !files_first) {
+		log_error("cannot use the list that feed \"%s\" was given: %s; it has %s instead: "
+			  "give it a list anew with fwctl feed replace, or move that file away",
+			  feed->name, err->text,
+			  feed->file ? "what its own file has" : "no entries");
+		r = -ENOENT;
+	}
 	if (r != -ENOENT)
 		return r;
 	origin->loaded_s = wall_s();

@@ -42,8 +42,10 @@ struct policy {
 
 /*
  * A policy of the configuration and its feeds, with nothing from run time else. A feed has the list
- * that was given at run time, if there is one, and otherwise its file's; with `files_first` it is
- * the other way round. An error names the file, and the line where one is at fault.
+ * that was given at run time, if there is one, and otherwise its file's; a given list that is
+ * damaged goes into the log, and the feed does without. With `files_first`, as a reload has it, it
+ * is the other way round, and a damaged list an error. That names the file, and the line where one
+ * is at fault.
  */
 int policy_from_config(const struct config *config, bool files_first, struct policy **ret,
 		       struct error *err);

@@ -211,6 +211,31 @@ Test(rules_change, a_feed_is_replaced_by_a_list_until_its_file_is_read_again)
 	expect_blocked("198.51.100.3", true);
 }
 
+Test(rules_change, a_start_does_without_a_given_list_that_is_damaged)
+{
+	struct prefix_state state;
+	struct error err;
+
+	start(two_feeds());
+	submit_ok(for_feed(with_list(RULES_FEED_REPLACE, "198.51.100.2\n"), "drop"));
+	submit_ok(for_feed(with_list(RULES_FEED_REPLACE, "198.51.100.3\n"), "given"));
+	stop();
+	write_file("feeds/drop.list", "198.51.100.300\n");
+	write_file("feeds/given.list", "198.51.100.3\n198.51\n");
+	start(two_feeds());
+	cr_expect(find_entry("198.51.100.1", &state));
+	cr_expect(!find_entry("198.51.100.2", &state));
+	cr_expect(!find_entry("198.51.100.3", &state));
+	cr_expect_eq(reload(two_feeds(), &err), -EINVAL);
+	cr_expect(strstr(err.text, "feeds/given.list:2"), "%s", err.text);
+	submit_ok(for_feed(with_list(RULES_FEED_REPLACE, "198.51.100.2\n"), "drop"));
+	submit_ok(for_feed(with_list(RULES_FEED_REPLACE, "198.51.100.3\n"), "given"));
+	expect_agreement();
+	restart(two_feeds());
+	expect_blocked("198.51.100.2", true);
+	expect_blocked("198.51.100.3", true);
+}
+
 Test(rules_change, reloading_all_feeds_reads_those_that_have_a_file)
 {
 	start(two_feeds());
