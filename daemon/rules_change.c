@@ -845,16 +845,12 @@ static void give_up(void *data)
 {
 }
 
-/* The next change, if there is one. */
-static void begin(struct rules *rules)
+/* 0 or -ENOMEM; what else fails, finish() tells. */
+static int start_work(struct change *change)
 {
-	struct change *change = rules->changes;
-	struct rules_end *end;
-	bool ready;
+	struct rules *rules = change->rules;
+	struct rules_end *end = &change->end;
 
-	if (!change)
-		return;
-	end = &change->end;
 	change->bank = datapath_offered_bank(rules->dp);
 	change->created_s = wall_s();
 	if (change->request.ttl_s)
@@ -863,9 +859,16 @@ static void begin(struct rules *rules)
 		end->r = error_no_memory(&end->err);
 	if (!end->r)
 		end->r = make_bulk(change, &end->err);
-	ready = !end->r;
-	if (worker_run(rules->worker, ready ? work : give_up, finish, change) < 0) {
-		end->r = error_no_memory(&end->err);
+	return worker_run(rules->worker, end->r ? give_up : work, finish, change);
+}
+
+/* The next change, if there is one. */
+static void begin(struct rules *rules)
+{
+	struct change *change = rules->changes;
+
+	if (change && start_work(change) < 0) {
+		change->end.r = error_no_memory(&change->end.err);
 		finish(change);
 	}
 }
@@ -886,8 +889,13 @@ int change_start(struct rules *rules, struct rules_request *request,
 	while (*end)
 		end = &(*end)->next;
 	*end = change;
-	if (rules->changes == change)
-		begin(rules);
+	/* Not begin(): done() is for later. */
+	if (rules->changes == change && start_work(change) < 0) {
+		rules->changes = NULL;
+		clear_result(change);
+		free(change);
+		return -ENOMEM;
+	}
 	return 0;
 }
 

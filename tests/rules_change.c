@@ -674,6 +674,22 @@ Test(rules_change, one_that_lost_track_of_small_changes_is_made_again)
 
 /* ---- failures ---- */
 
+/* Who asks does not get the answer twice, nor before it is waited for. */
+Test(rules_change, what_cannot_be_begun_is_refused_at_once)
+{
+	struct ending ending;
+
+	start("");
+	add("10.0.0.1");
+	refuse = REFUSE_JOB;
+	cr_expect_eq(submit_later(many(RULES_ADD, 0, LARGE), &ending), -ENOMEM);
+	refuse = 0;
+	cr_expect_eq(ending.n_done, 0);
+	expect_text(&ending.err, "out of memory");
+	submit_ok(many(RULES_ADD, 0, LARGE));
+	expect_agreement();
+}
+
 static void expect_as_it_was(enum refusal what, struct rules_request request)
 {
 	struct rules_count count = {.added = 99};

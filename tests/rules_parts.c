@@ -38,6 +38,10 @@ int __real_prefix_map_build(const struct prefix_item *items, size_t n, unsigned 
 			    struct prefix_map **ret, struct error *err);
 int __wrap_prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank_number,
 			    struct prefix_map **ret, struct error *err);
+int __real_worker_run(struct worker *w, void (*work)(void *data), void (*done)(void *data),
+		      void *data);
+int __wrap_worker_run(struct worker *w, void (*work)(void *data), void (*done)(void *data),
+		      void *data);
 void *__real_reallocarray(void *memory, size_t n, size_t size);
 void *__wrap_reallocarray(void *memory, size_t n, size_t size);
 
@@ -88,6 +92,12 @@ int __wrap_prefix_map_build(const struct prefix_item *items, size_t n, unsigned 
 		return refused(err);
 	}
 	return __real_prefix_map_build(items, n, bank_number, ret, err);
+}
+
+int __wrap_worker_run(struct worker *w, void (*work)(void *data), void (*done)(void *data),
+		      void *data)
+{
+	return refuses(REFUSE_JOB) ? -ENOMEM : __real_worker_run(w, work, done, data);
 }
 
 void *__wrap_reallocarray(void *memory, size_t n, size_t size)

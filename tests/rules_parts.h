@@ -34,6 +34,7 @@ enum refusal {
 	REFUSE_MOVE = 1u << 4,	  /* the first time only: a way back must be there */
 	REFUSE_BUILD = 1u << 5,	  /* the same of maps */
 	REFUSE_NOTE = 1u << 6,	  /* memory to note small changes in */
+	REFUSE_JOB = 1u << 7,	  /* memory for the worker's */
 };
 extern unsigned refuse;
 
