@@ -302,9 +302,12 @@ static int run_reload(struct call *call, struct error *err)
 		.list_fd = -1,
 		.config_file = call->daemon->config_file,
 	};
+	int r = submit(call, &request, err);
 
-	daemon_reloading(call->daemon);
-	return submit(call, &request, err);
+	/* It ends later, and daemon_reloaded() follows. */
+	if (r == -EINPROGRESS)
+		daemon_reloading(call->daemon);
+	return r;
 }
 
 /* ---- dispatch ---- */
