@@ -349,6 +349,7 @@ static int on_deadline(sd_event_source *source, u64 us, void *data)
 void control_answer(struct asker *asker, json_t *object)
 {
 	struct connection *c = asker->connection;
+	int r;
 
 	if (!c) {
 		json_decref(object);
@@ -356,7 +357,11 @@ void control_answer(struct asker *asker, json_t *object)
 		return;
 	}
 	c->awaiting = false;
-	if (queue(c, object) < 0 || set_deadline(c, REPLY_TIMEOUT_S) < 0) {
+	r = queue(c, object);
+	if (!r)
+		r = set_deadline(c, REPLY_TIMEOUT_S);
+	/* The event loop has ended: control_close() sends it. */
+	if (r < 0 && r != -ESTALE) {
 		connection_free(c);
 		return;
 	}
@@ -598,11 +603,14 @@ int control_open(sd_event *event, const char *path, const char *group,
 void control_close(struct control *control)
 {
 	struct stat st;
+	bool progress = false;
 
 	if (!control)
 		return;
-	while (control->connections)
+	while (control->connections) {
+		flush(control->connections, &progress);
 		connection_free(control->connections);
+	}
 	while (control->abandoned)
 		abandoned_free(control->abandoned);
 	sd_event_source_disable_unref(control->accept);

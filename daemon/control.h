@@ -65,7 +65,10 @@ int control_open(sd_event *event, const char *path, const char *group,
 		 const struct control_handler *handler, struct control **ret, bool *ret_no_group,
 		 struct error *err);
 
-/* Closes all connections and removes the socket. Askers that wait are gone, too. */
+/*
+ * Closes all connections and removes the socket. Of answers that are not sent yet it sends what can
+ * be without waiting; also behind the event loop's end. Askers that wait are gone, too.
+ */
 void control_close(struct control *control);
 DEFINE_CLEANUP(struct control *, control_close);
 

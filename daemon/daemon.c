@@ -108,7 +108,9 @@ void daemon_reloading(struct daemon *daemon)
 
 void daemon_reloaded(struct daemon *daemon, const struct rules_end *end)
 {
-	sd_notify(false, "READY=1");
+	/* Of a stop systemd has been told. */
+	if (end->r != -ECANCELED)
+		sd_notify(false, "READY=1");
 	if (end->r < 0) {
 		log_error("reload failed, the old configuration stays in force: %s", end->err.text);
 		return;
@@ -131,7 +133,8 @@ static void on_sighup_done(void *data, const struct rules_end *end)
 	json_array_foreach (errors, i, text)
 		log_error("%s", json_string_value(text));
 	json_decref(errors);
-	daemon_rules_changed(daemon);
+	if (!end->r)
+		daemon_rules_changed(daemon);
 }
 
 static int on_sighup(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
@@ -291,7 +294,7 @@ static void detach(struct daemon *daemon)
 
 void daemon_stop(struct daemon *daemon)
 {
-	/* What it is at work on is not made: nobody was told that it is. */
+	/* What it is at work on is not made; rules_close() tells who waits for it. */
 	worker_close(daemon->worker);
 	if (daemon->rules && rules_config(daemon->rules)->daemon.on_stop == ON_STOP_DETACH)
 		detach(daemon);
@@ -301,8 +304,8 @@ void daemon_stop(struct daemon *daemon)
 	sd_event_source_disable_unref(daemon->settle_source);
 	sd_event_source_disable_unref(daemon->expiry_source);
 	sd_event_source_disable_unref(daemon->fold_source);
-	control_close(daemon->control);
 	rules_close(daemon->rules);
+	control_close(daemon->control);
 	interfaces_close(daemon->interfaces);
 	tc_close(daemon->tc);
 	links_close(daemon->links);

@@ -27,7 +27,9 @@ struct rules;
  */
 int rules_open(struct config *config, struct store *store, struct interfaces *ifs,
 	       struct worker *worker, struct rules **ret, struct error *err);
-/* Packets go on to be filtered. Large changes that are not done are not made, and nobody is told.
+/*
+ * Packets go on to be filtered. Large changes that are not done are not made: -ECANCELED, which
+ * their done() is told from within.
  */
 void rules_close(struct rules *rules);
 DEFINE_CLEANUP(struct rules *, rules_close);

@@ -909,10 +909,15 @@ void change_keep_fitting(struct rules *rules)
 
 void change_drop_all(struct rules *rules)
 {
+	struct rules_end end = {0};
+
+	end.r = error_set(&end.err, -ECANCELED, "fwd is stopping: nothing was changed");
 	while (rules->changes) {
 		struct change *change = rules->changes;
 
 		rules->changes = change->next;
+		if (change->later.done)
+			change->later.done(change->later.data, &end);
 		change_free(change);
 	}
 }

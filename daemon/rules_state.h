@@ -65,7 +65,7 @@ void change_keep_fitting(struct rules *rules);
 /* A small change of this prefix was made, which a large one on its way does not know of yet. */
 void change_note(struct rules *rules, enum prefix_table table, const struct prefix *prefix);
 
-/* Forgets them all, behind worker_close(); nobody is told. */
+/* Gives them all up, behind worker_close(), and says so: -ECANCELED. */
 void change_drop_all(struct rules *rules);
 
 /* At the start: has packets see the items in a new bank. */

@@ -190,6 +190,24 @@ def test_a_kill_leaves_the_old_set_or_the_new_one_whole(net, listener, write, co
 
 # ---- lists ----
 
+def test_a_stop_tells_who_waits_what_was_not_changed(net, write):
+    daemon = net.daemon(ETH0)
+    lists = [hosts(100_000, i * 100_000) for i in range(4)]
+    waiting = [subprocess.Popen([str(FWCTL), "-s", str(daemon.socket_path), "add", "-f", write(f"list{i}", part)],
+                                stderr=subprocess.PIPE, text=True, env=os.environ | SANITIZER_OPTIONS)
+               for i, part in enumerate(lists)]
+    while not daemon.request("status")["blacklist"]["entries"]:
+        pass
+    daemon.stop()
+    said = [client.communicate(timeout=60)[1] for client in waiting]
+    daemon.start()
+    after = {row["prefix"] for row in daemon.request("list")["entries"]}
+    for client, text, part in zip(waiting, said, lists):
+        assert client.returncode in (0, 1), text
+        assert after & set(part) == (set() if client.returncode else set(part)), text
+    assert any("fwd is stopping: nothing was changed" in text for text in said), said
+
+
 def test_real_lists_load_as_feeds_and_by_add(net):
     paths = sorted(LISTS.glob("*.txt"))
     if not paths:

@@ -682,6 +682,24 @@ Test(control, without_memory_for_a_later_answer_closes)
 	close(fd);
 }
 
+Test(control, sends_what_was_answered_before_it_closes)
+{
+	int fd = connect_client(), behind = connect_client();
+
+	send_text(fd, LATER);
+	send_text(behind, LATER);
+	settle();
+	control_answer(handled.askers[0], json_pack("{s:b, s:s}", "ok", 1, "command", "reload"));
+	cr_assert_eq(sd_event_exit(event, 0), 0);
+	cr_assert_geq(sd_event_loop(event), 0);
+	control_answer(handled.askers[1], json_pack("{s:b, s:s}", "ok", 1, "command", "reload"));
+	control_close(take_pointer(&control));
+	expect_answer(fd, "reload");
+	expect_answer(behind, "reload");
+	close(fd);
+	close(behind);
+}
+
 Test(control, closes_with_answers_still_to_come)
 {
 	int here = connect_client(), gone = connect_client();

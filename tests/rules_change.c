@@ -851,7 +851,7 @@ Test(rules_change, the_end_of_one_may_submit_another)
 	expect_agreement();
 }
 
-Test(rules_change, what_is_under_way_at_the_end_is_not_made)
+Test(rules_change, what_is_under_way_at_the_end_is_not_made_and_told_so)
 {
 	struct ending first, second;
 
@@ -863,7 +863,11 @@ Test(rules_change, what_is_under_way_at_the_end_is_not_made)
 	add("10.0.0.2");
 	release_worker();
 	restart("");
-	cr_expect_eq(first.n_done + second.n_done, 0);
+	cr_expect_eq(first.n_done, 1);
+	cr_expect_eq(first.r, -ECANCELED);
+	expect_text(&first.err, "fwd is stopping: nothing was changed");
+	cr_expect_eq(second.n_done, 1);
+	cr_expect_eq(second.r, -ECANCELED);
 	cr_expect_eq(blocked(), 2);
 	expect_blocked("10.0.0.2", true);
 }
@@ -877,7 +881,8 @@ Test(rules_change, what_was_prepared_at_the_end_is_not_made)
 	cr_assert_eq(submit_later(many(RULES_ADD, 0, LARGE), &ending), -EINPROGRESS);
 	sleep(1);
 	restart("");
-	cr_expect_eq(ending.n_done, 0);
+	cr_expect_eq(ending.n_done, 1);
+	cr_expect_eq(ending.r, -ECANCELED);
 	cr_expect_eq(blocked(), 0);
 	expect_agreement();
 }
