@@ -84,10 +84,11 @@ int rules_remember_ends(struct rules *rules)
 {
 	const struct ruleset *set = rules_runtime(rules->policy, TABLE_BLOCK);
 	struct ruleset_cursor cursor = ruleset_seek(set, NULL);
+	size_t known = rules->expiry.n, all = ruleset_size(set);
 
-	rules->expiry.n = 0;
-	if (expiry_reserve(&rules->expiry, ruleset_size(set)) < 0)
+	if (all > known && expiry_reserve(&rules->expiry, all - known) < 0)
 		return -ENOMEM;
+	rules->expiry.n = 0;
 	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
 		if (rule->expires_ns)
 			expiry_push(&rules->expiry, rule->expires_ns, &rule->prefix);

@@ -47,7 +47,7 @@ int rules_store_edit(struct store *store, const struct edit *edit, struct error 
 int rules_refuse_removal(const struct policy *policy, enum prefix_table table,
 			 const struct prefix *prefix, struct error *err);
 
-/* Has the timer know of all ends that there are. */
+/* Has the timer know of all ends that there are. -ENOMEM: it knows of those that it did. */
 int rules_remember_ends(struct rules *rules);
 
 /* ---- large changes ---- */

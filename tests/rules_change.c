@@ -674,6 +674,22 @@ Test(rules_change, one_that_lost_track_of_small_changes_is_made_again)
 
 /* ---- failures ---- */
 
+Test(rules_change, without_memory_for_its_ends_those_before_are_remembered)
+{
+	struct rules_request request = many(RULES_ADD, 0, LARGE);
+	struct rules_count count;
+	struct error err;
+
+	start("");
+	cr_assert_eq(add_with(3600, NULL, &count, &err, "10.0.0.1", NULL), 0);
+	request.ttl_s = 7200;
+	refuse = REFUSE_ENDS;
+	cr_expect_eq(submit(request, &count, &err), 0, "%s", err.text);
+	refuse = 0;
+	cr_expect_gt(rules_expire(rules), boot_ns());
+	expect_agreement();
+}
+
 /* Who asks does not get the answer twice, nor before it is waited for. */
 Test(rules_change, what_cannot_be_begun_is_refused_at_once)
 {

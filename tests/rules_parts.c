@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "rules_parts.h"
 
+#include "expiry.h"
 #include "kernel_entries.h"
 #include "private_bpffs.h"
 #include "temporary.h"
@@ -103,6 +104,8 @@ int __wrap_worker_run(struct worker *w, void (*work)(void *data), void (*done)(v
 void *__wrap_reallocarray(void *memory, size_t n, size_t size)
 {
 	if (refuses(REFUSE_NOTE) && size == sizeof(struct prefix) + 1)
+		return NULL;
+	if (refuses(REFUSE_ENDS) && size == sizeof(struct expiry_item))
 		return NULL;
 	return __real_reallocarray(memory, n, size);
 }

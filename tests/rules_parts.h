@@ -35,6 +35,7 @@ enum refusal {
 	REFUSE_BUILD = 1u << 5,	  /* the same of maps */
 	REFUSE_NOTE = 1u << 6,	  /* memory to note small changes in */
 	REFUSE_JOB = 1u << 7,	  /* memory for the worker's */
+	REFUSE_ENDS = 1u << 8,	  /* memory to remember ends in */
 };
 extern unsigned refuse;
 
