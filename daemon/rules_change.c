@@ -43,7 +43,7 @@ struct change {
 	struct prefix_change_list list; /* the difference, */
 	struct prefix_map *prefixes;	/* or a new bank, */
 	bool offered;			/* which is the datapath's already */
-	struct rule *puts;		/* of RULES_ADD */
+	struct rule *puts;		/* of RULES_ADD without a bulk */
 	struct store_bulk *bulk;
 	struct store_feed *feeds[CONFIG_FEEDS_MAX];
 	size_t n_feeds;
@@ -139,14 +139,14 @@ static int add(struct change *change, struct error *err)
 	const struct rules_request *request = &change->request;
 	struct ruleset *runtime = rules_runtime(change->after, request->table);
 	struct ruleset_cursor cursor = ruleset_seek(runtime, NULL);
+	_cleanup_free_ struct rule *puts = calloc(request->n + 1, sizeof(*puts));
 
-	change->puts = calloc(request->n + 1, sizeof(*change->puts));
-	if (!change->puts)
+	if (!puts)
 		return error_no_memory(err);
 	for (size_t i = 0; i < request->n; i++) {
 		const struct rule *old = seek_rule(&cursor, &request->prefixes[i]);
 
-		change->puts[i] = (struct rule){
+		puts[i] = (struct rule){
 			.prefix = request->prefixes[i],
 			.created_s = old ? old->created_s : change->created_s,
 			.expires_ns = change->expires_ns,
@@ -155,7 +155,11 @@ static int add(struct change *change, struct error *err)
 		change->end.count.updated += old != NULL;
 		change->end.count.added += old == NULL;
 	}
-	return ruleset_put_sorted(runtime, change->puts, request->n) < 0 ? error_no_memory(err) : 0;
+	if (ruleset_put_sorted(runtime, puts, request->n) < 0)
+		return error_no_memory(err);
+	if (!change->bulk)
+		change->puts = take_pointer(&puts);
+	return 0;
 }
 
 static int remove_runtime(struct change *change, struct error *err)
