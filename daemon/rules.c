@@ -157,18 +157,8 @@ static int project(struct rules *rules, const struct prefix_change_list *list, s
 /* Of an earlier daemon that died before it could give the bank up. */
 static int empty_other_bank(struct rules *rules, struct error *err)
 {
-	struct prefix_map *empty = NULL;
-	int r;
-
-	if (!prefix_map_is_large(datapath_offered(rules->dp)))
-		return 0;
-	r = prefix_map_build(NULL, 0, datapath_offered_bank(rules->dp), &empty, err);
-	if (r < 0)
-		return r;
-	r = datapath_offer_bank(rules->dp, empty, err);
-	if (r < 0)
-		prefix_map_close(empty);
-	return r;
+	return prefix_map_is_large(datapath_offered(rules->dp)) ? change_offer_empty(rules, err)
+								: 0;
 }
 
 /* Brings what is adopted to the policy. */

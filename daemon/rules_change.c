@@ -686,18 +686,29 @@ static int enforce(struct change *change, struct error *err)
 	return 0;
 }
 
+static int offer(struct rules *rules, struct prefix_map *prefixes, struct error *err)
+{
+	int r = datapath_offer_bank(rules->dp, prefixes, err);
+
+	if (r < 0)
+		prefix_map_close(prefixes);
+	return r;
+}
+
+int change_offer_empty(struct rules *rules, struct error *err)
+{
+	struct prefix_map *empty = NULL;
+	int r = prefix_map_build(NULL, 0, datapath_offered_bank(rules->dp), &empty, err);
+
+	return r < 0 ? r : offer(rules, empty, err);
+}
+
 /* Gives the memory of the bank that is not in use back. */
 static void empty_bank(struct rules *rules)
 {
-	struct prefix_map *empty = NULL;
 	struct error err;
-	int r = prefix_map_build(NULL, 0, datapath_offered_bank(rules->dp), &empty, &err);
+	int r = change_offer_empty(rules, &err);
 
-	if (!r) {
-		r = datapath_offer_bank(rules->dp, empty, &err);
-		if (r < 0)
-			prefix_map_close(empty);
-	}
 	if (!r)
 		r = interfaces_move(rules->ifs, &err);
 	if (r < 0)
@@ -937,11 +948,9 @@ int change_bank_now(struct rules *rules, const struct prefix_item *items, size_t
 
 	if (r < 0)
 		return r;
-	r = datapath_offer_bank(rules->dp, prefixes, err);
-	if (r < 0) {
-		prefix_map_close(prefixes);
+	r = offer(rules, prefixes, err);
+	if (r < 0)
 		return r;
-	}
 	/* What an earlier daemon attached is known once it is settled. */
 	interfaces_settle(rules->ifs);
 	r = interfaces_move(rules->ifs, err);

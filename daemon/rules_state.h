@@ -68,6 +68,9 @@ void change_note(struct rules *rules, enum prefix_table table, const struct pref
 /* Gives them all up, behind worker_close(), and says so: -ECANCELED. */
 void change_drop_all(struct rules *rules);
 
+/* Puts an empty bank in the place of the one that is not in use. */
+int change_offer_empty(struct rules *rules, struct error *err);
+
 /* At the start: has packets see the items in a new bank. */
 int change_bank_now(struct rules *rules, const struct prefix_item *items, size_t n,
 		    struct error *err);
