@@ -67,10 +67,13 @@ static int on_fold(sd_event_source *source, u64 us, void *data)
 	bool more = false;
 
 	if (store_fold(daemon->store, &more, &err) < 0) {
-		log_warning("%s; trying again", err.text);
+		if (!daemon->fold_failed)
+			log_warning("%s; trying again", err.text);
+		daemon->fold_failed = true;
 		sd_event_source_set_time_relative(source, FOLD_AGAIN_US);
 		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	}
+	daemon->fold_failed = false;
 	if (!more)
 		return 0;
 	sd_event_source_set_time_relative(source, FOLD_PAUSE_US);

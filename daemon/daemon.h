@@ -24,6 +24,7 @@ struct daemon {
 	struct rules *rules;
 	struct control *control;
 	sd_event_source *links_source, *expiry_source, *settle_source, *fold_source;
+	bool fold_failed; /* it was logged */
 	s64 started_s, config_loaded_s;
 	u64 started_ns; /* CLOCK_BOOTTIME */
 };
