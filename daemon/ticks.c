@@ -38,6 +38,7 @@ int ticks_open(struct error *err)
 		LOAD_OF_CONTEXT(BPF_REG_2, data),
 		LOAD_OF_CONTEXT(BPF_REG_3, data_end),
 		{.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_4, .src_reg = BPF_REG_2},
+		/* NOLINTNEXTLINE(misc-redundant-expression): both are 0 */
 		{.code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_4, .imm = sizeof(u64)},
 		{.code = BPF_JMP | BPF_JGT | BPF_X,
 		 .dst_reg = BPF_REG_4,
