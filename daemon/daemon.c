@@ -19,6 +19,9 @@
 
 #define NS_PER_US 1000
 
+/* One that runs and one that waits; signals beyond that ask for nothing new. */
+#define RELOADS_AT_ONCE 2
+
 /* Between two steps of folding, a few milliseconds each, and after one that failed. */
 #define FOLD_PAUSE_US 20000
 #define FOLD_AGAIN_US 10000000
@@ -106,11 +109,13 @@ void daemon_reloading(struct daemon *daemon)
 {
 	u64 now_us = clock_ns(CLOCK_MONOTONIC) / NS_PER_US;
 
+	daemon->reloads++;
 	sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_us);
 }
 
 void daemon_reloaded(struct daemon *daemon, const struct rules_end *end)
 {
+	daemon->reloads--;
 	/* Of a stop systemd has been told. */
 	if (end->r != -ECANCELED)
 		sd_notify(false, "READY=1");
@@ -151,6 +156,11 @@ static int on_sighup(sd_event_source *source, const struct signalfd_siginfo *inf
 	};
 	struct rules_end end = {0};
 
+	/* One that has not begun reads the file as it is now. */
+	if (daemon->reloads >= RELOADS_AT_ONCE) {
+		log_notice("another reload waits already");
+		return 0;
+	}
 	daemon_reloading(daemon);
 	end.r = rules_submit(daemon->rules, &request, &later, &end.count, &end.err);
 	if (end.r != -EINPROGRESS)

@@ -25,6 +25,7 @@ struct daemon {
 	struct control *control;
 	sd_event_source *links_source, *expiry_source, *settle_source, *fold_source;
 	bool fold_failed; /* it was logged */
+	unsigned reloads; /* that run or wait */
 	s64 started_s, config_loaded_s;
 	u64 started_ns; /* CLOCK_BOOTTIME */
 };

@@ -526,7 +526,6 @@ static void start(struct run *run)
 	struct error err;
 
 	run->random = random_start();
-	fprintf(stderr, "FWD_SEED=%#llx\n", (unsigned long long)run->random.seed);
 	run->set = make_set();
 	map = build_map(run, 0);
 	cr_assert_eq(datapath_create(PIN_DIR, map, FWD_BLOCK_IN, &run->dp, &err), 0, "%s",

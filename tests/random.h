@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Random operations that can be repeated: a failure tells its seed, which FWD_SEED=... gives back.
+ * Random operations that can be repeated: the seed is printed, and FWD_SEED=... gives it back.
  */
 #pragma once
 
 #include "types.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -24,6 +25,7 @@ static inline struct random random_start(void)
 		seed = strtoull(text, NULL, 0);
 	else
 		cr_assert_eq(getrandom(&seed, sizeof(seed), 0), sizeof(seed));
+	fprintf(stderr, "FWD_SEED=%#llx\n", (unsigned long long)seed);
 	return (struct random){.seed = seed, .state = seed};
 }
 

@@ -618,7 +618,6 @@ static void run(struct set *set, u32 operations, u32 batch)
 	u32 next_check = 0, done = 0;
 	bool shrinks = false;
 
-	cr_log_info("FWD_SEED=%#llx", (unsigned long long)set->random.seed);
 	while (done < operations) {
 		if (set->n_listed > ENTRIES / 3 || set->n_listed < 3)
 			shrinks = set->n_listed > 3;
