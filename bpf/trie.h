@@ -72,6 +72,8 @@ struct fwd_node {
 	__u32 cell[FWD_NODE_CELLS];
 };
 
+#define FWD_NODE_HEAD_WORDS (FWD_LINE_WORDS - FWD_NODE_CELLS)
+
 /* In the first rank, which would always be 0. */
 #define FWD_NODE_SKIP 0x07 /* bytes skipped */
 #define FWD_NODE_RUNS 0x80

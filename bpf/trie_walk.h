@@ -79,14 +79,10 @@ static __always_inline __u32 fwd_trie_step(FWD_BANK bank, __u32 cell, struct fwd
 	bit = 1u << (slot & 31);
 	if (!(taken & bit) && !(node->rank[0] & FWD_NODE_RUNS))
 		return 0;
-	rank = fwd_popcount(taken & (bit | (bit - 1))) - 1;
-	if (slot >> 5)
-		rank += node->rank[slot >> 5 & 7];
-	if (rank < FWD_NODE_CELLS)
-		return node->cell[rank & (FWD_NODE_CELLS - 1)];
-	rank -= FWD_NODE_CELLS;
-	index += 1 + rank / FWD_LINE_WORDS;
-	line = FWD_LINE(bank, index);
+	/* Without a branch: the first rank does not count. */
+	rank = node->rank[slot >> 5 & 7] & -(slot >> 5) >> 24;
+	rank += fwd_popcount(taken & (bit | (bit - 1))) - 1 + FWD_NODE_HEAD_WORDS;
+	line = FWD_LINE(bank, index + rank / FWD_LINE_WORDS);
 	return line ? line->word[rank & (FWD_LINE_WORDS - 1)] : 0;
 }
 
