@@ -143,13 +143,6 @@ static u32 take_listed(struct line_pool *pool, u32 n)
 	} else {
 		if (!pop_longer(pool, n, &run))
 			return 0;
-		/* In pairs: many processors fetch the neighbour of a line along with it. */
-		if (n > 1 && n <= FWD_NODE_LINES_MAX && run.line % 2 && run.n > n) {
-			if (list(pool, run.line, 1) < 0)
-				pool->scattered = true;
-			run.line++;
-			run.n--;
-		}
 		if (run.n > n && list(pool, run.line + n, run.n - n) < 0)
 			pool->scattered = true;
 	}

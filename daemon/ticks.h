@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * When an entry was last hit. The programs note it in ticks of the kernel (bpf_jiffies64()), which
- * cost them one load, where a clock would cost as much as the rest of a look-up. Ticks stand still
- * in a suspend, so that what was hit before one seems later than it was by that time.
+ * cost them one load, where a clock would cost three times as much as the rest of a look-up. Ticks
+ * stand still in a suspend, so that what was hit before one seems later than it was by that time.
  */
 #pragma once
 
