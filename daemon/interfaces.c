@@ -250,7 +250,8 @@ static void remove_slots(struct interfaces *ifs)
 	}
 }
 
-size_t interfaces_scopes(const struct interfaces *ifs, struct redirect_scope *ret)
+/* The interfaces that have a slot. `ret` has FWD_MAX_INTERFACES places. */
+static size_t list_scopes(const struct interfaces *ifs, struct redirect_scope *ret)
 {
 	const struct fwd_interface *rows = datapath_interfaces(ifs->dp);
 	size_t n = 0;
@@ -262,6 +263,19 @@ size_t interfaces_scopes(const struct interfaces *ifs, struct redirect_scope *re
 		memcpy(ret[n++].name, rows[slot].name, sizeof(rows[slot].name));
 	}
 	return n;
+}
+
+int interfaces_stage(struct interfaces *ifs, const struct datapath_change *change,
+		     struct error *err)
+{
+	_cleanup_free_ struct redirect_scope *scopes = calloc(FWD_MAX_INTERFACES, sizeof(*scopes));
+	struct datapath_change staged = *change;
+
+	if (!scopes)
+		return error_no_memory(err);
+	staged.scopes = scopes;
+	staged.n_scopes = list_scopes(ifs, scopes);
+	return datapath_stage(ifs->dp, &staged, err);
 }
 
 /* ---- redirects ---- */
@@ -288,20 +302,15 @@ void interfaces_set_targets(struct interfaces *ifs)
 /* The redirects again, for other interfaces than before. */
 static void restage_redirects(struct interfaces *ifs)
 {
-	struct redirect_scope *scopes = calloc(FWD_MAX_INTERFACES, sizeof(*scopes));
-	struct datapath_change change = {
+	const struct datapath_change change = {
 		.flags = datapath_flags(ifs->dp),
 		.redirects_too = true,
 		.redirects = ifs->wanted.redirects,
 		.n_redirects = ifs->wanted.n_redirects,
-		.scopes = scopes,
 	};
 	struct error err;
 
-	if (!scopes)
-		return;
-	change.n_scopes = interfaces_scopes(ifs, scopes);
-	if (datapath_stage(ifs->dp, &change, &err) < 0) {
+	if (interfaces_stage(ifs, &change, &err) < 0) {
 		log_error("cannot set up the redirects for interfaces that came or went: %s",
 			  err.text);
 	} else {
@@ -309,7 +318,6 @@ static void restage_redirects(struct interfaces *ifs)
 		datapath_commit(ifs->dp);
 		ifs->scopes_changed = false;
 	}
-	free(scopes);
 }
 
 /* ---- the whole ---- */

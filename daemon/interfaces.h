@@ -71,8 +71,9 @@ void interfaces_detach_all(struct interfaces *ifs);
  */
 void interfaces_detach_strays(struct interfaces *ifs);
 
-/* The interfaces that have a slot. `ret` has FWD_MAX_INTERFACES places. */
-size_t interfaces_scopes(const struct interfaces *ifs, struct redirect_scope *ret);
+/* datapath_stage(), with the interfaces that have a slot as the scopes of redirects. */
+int interfaces_stage(struct interfaces *ifs, const struct datapath_change *change,
+		     struct error *err);
 
 /* Tells the redirects what their targets are now. */
 void interfaces_set_targets(struct interfaces *ifs);

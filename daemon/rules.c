@@ -131,22 +131,16 @@ static void use_datapath(struct rules *rules)
 /* Has packets see the redirects, and of the prefixes what `list` says. */
 static int project(struct rules *rules, const struct prefix_change_list *list, struct error *err)
 {
-	_cleanup_free_ struct redirect_scope *scopes = calloc(FWD_MAX_INTERFACES, sizeof(*scopes));
-	struct datapath_change change = {
+	const struct datapath_change change = {
 		.prefixes = list->items,
 		.n_prefixes = list->n,
 		.flags = rules->policy->flags,
 		.redirects_too = true,
 		.redirects = rules->policy->redirects,
 		.n_redirects = rules->policy->n_redirects,
-		.scopes = scopes,
 	};
-	int r;
+	int r = interfaces_stage(rules->ifs, &change, err);
 
-	if (!scopes)
-		return error_no_memory(err);
-	change.n_scopes = interfaces_scopes(rules->ifs, scopes);
-	r = datapath_stage(rules->dp, &change, err);
 	if (r < 0)
 		return r;
 	interfaces_set_targets(rules->ifs);
@@ -373,6 +367,8 @@ int rules_store_edit(struct store *store, const struct edit *edit, struct error 
 
 	for (size_t i = 0; !r && i < edit->n_puts; i++)
 		r = store_put(store, table, &edit->puts[i], err);
+	if (!r && edit->removes_all)
+		r = store_clear(store, table, err);
 	for (size_t i = 0; !r && i < edit->n_removes; i++)
 		r = store_remove(store, table, &edit->removes[i], err);
 	if (!r)

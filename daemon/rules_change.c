@@ -613,10 +613,10 @@ static int take_redirects(struct change *change, struct error *err)
 	return r;
 }
 
-static int stage(struct change *change, struct redirect_scope *scopes, struct error *err)
+static int stage(struct change *change, struct error *err)
 {
 	const struct policy *after = change->after;
-	struct datapath_change staged = {
+	const struct datapath_change staged = {
 		.prefixes = change->list.items,
 		.n_prefixes = change->list.n,
 		.offered_bank = change->offered,
@@ -624,11 +624,9 @@ static int stage(struct change *change, struct redirect_scope *scopes, struct er
 		.redirects_too = is_reload(change),
 		.redirects = after->redirects,
 		.n_redirects = after->n_redirects,
-		.scopes = scopes,
-		.n_scopes = interfaces_scopes(change->rules->ifs, scopes),
 	};
 
-	return datapath_stage(change->rules->dp, &staged, err);
+	return interfaces_stage(change->rules->ifs, &staged, err);
 }
 
 static int make_durable(struct change *change, struct error *err)
@@ -642,17 +640,8 @@ static int make_durable(struct change *change, struct error *err)
 	if (change->n_feeds)
 		return store_feed_commit(change->feeds, change->n_feeds, err);
 	if (request->kind == RULES_FLUSH) {
-		int r = store_begin(store, err);
-
-		if (!r)
-			r = store_clear(store, STORE_BLOCK, err);
-		if (!r)
-			r = store_commit(store, err);
-		if (r < 0)
-			store_rollback(store);
-		return r;
-	}
-	if (request->kind == RULES_ADD) {
+		edit.removes_all = true;
+	} else if (request->kind == RULES_ADD) {
 		edit.puts = change->puts;
 		edit.n_puts = request->n;
 	} else if (request->kind == RULES_REMOVE) {
@@ -667,12 +656,8 @@ static int make_durable(struct change *change, struct error *err)
 static int enforce(struct change *change, struct error *err)
 {
 	struct rules *rules = change->rules;
-	_cleanup_free_ struct redirect_scope *scopes = calloc(FWD_MAX_INTERFACES, sizeof(*scopes));
-	int r;
+	int r = stage(change, err);
 
-	if (!scopes)
-		return error_no_memory(err);
-	r = stage(change, scopes, err);
 	if (r < 0)
 		return r;
 	r = make_durable(change, err);

@@ -76,20 +76,14 @@ static int enforce_redirects(struct rules *rules, const struct redirect *list, s
 			     const struct redirect *put, const struct redirect *removed,
 			     struct error *err)
 {
-	_cleanup_free_ struct redirect_scope *scopes = calloc(FWD_MAX_INTERFACES, sizeof(*scopes));
-	struct datapath_change change = {
+	const struct datapath_change change = {
 		.flags = rules->policy->flags,
 		.redirects_too = true,
 		.redirects = list,
 		.n_redirects = n,
-		.scopes = scopes,
 	};
-	int r;
+	int r = interfaces_stage(rules->ifs, &change, err);
 
-	if (!scopes)
-		return error_no_memory(err);
-	change.n_scopes = interfaces_scopes(rules->ifs, scopes);
-	r = datapath_stage(rules->dp, &change, err);
 	if (r < 0)
 		return r;
 	r = store_redirect_edit(rules->store, put, removed, err);

@@ -31,13 +31,14 @@ int rules_check_limit(const struct policy *policy, enum prefix_table table, size
 void rules_want(struct rules *rules, const struct config *config, u32 flags,
 		const struct redirect *redirects, size_t n_redirects);
 
-/* Rules that come, and prefixes whose rules go; one of the two is empty. */
+/* Rules that come, or prefixes whose rules go, or all of them. */
 struct edit {
 	enum prefix_table table;
 	const struct rule *puts;
 	size_t n_puts;
 	const struct prefix *removes;
 	size_t n_removes;
+	bool removes_all;
 };
 
 /* Within a transaction of the store's that begins and ends here. */
