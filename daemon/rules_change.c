@@ -763,16 +763,14 @@ static int put_in_force(struct change *change, struct error *err)
 	r = prepare(change, err);
 	if (!r)
 		r = enforce(change, err);
-	if (r < 0) {
-		if (change->offered)
-			empty_bank(rules);
-		want(rules, rules->config, rules->policy);
-	} else {
+	if (!r)
 		adopt_policy(change);
-		want(rules, rules->config, rules->policy);
-		if (change->offered)
-			retire_bank(rules);
-	}
+	/* Of what is in force now, the old one or the new one. */
+	want(rules, rules->config, rules->policy);
+	if (change->offered && r < 0)
+		empty_bank(rules);
+	else if (change->offered)
+		retire_bank(rules);
 	if (is_reload(change))
 		interfaces_settle(rules->ifs);
 	return r;
