@@ -243,6 +243,11 @@ const char *request_text(const json_t *request, const char *field)
 	return json_string_value(json_object_get(request, field));
 }
 
+bool request_flag(const json_t *request, const char *field)
+{
+	return json_is_true(json_object_get(request, field));
+}
+
 /* ---- checking one argument ---- */
 
 static int check_comment(const char *text, struct error *err)
@@ -321,6 +326,7 @@ static int check_text(enum arg_type type, const char *text, struct error *err)
 	case ARG_MODE:
 		return redirect_mode_parse(text, &value, err);
 	case ARG_LIST:
+	case ARG_FLAG:
 		return 0;
 	}
 	return -EINVAL;
@@ -396,6 +402,12 @@ static int unknown_command(int argc, char *const argv[], struct error *err)
 	return error_set(err, -EINVAL, "unknown command \"%.80s\"; see fwctl --help", argv[0]);
 }
 
+/* What is told with the text lies elsewhere, or there is nothing to tell. */
+static bool is_true_on_wire(const struct command_arg *arg)
+{
+	return arg->type == ARG_LIST || arg->type == ARG_FLAG;
+}
+
 static int put(json_t *request, const struct command_arg *arg, const char *value, struct error *err)
 {
 	json_t *text;
@@ -406,7 +418,7 @@ static int put(json_t *request, const struct command_arg *arg, const char *value
 			error_prepend(err, "%s: ", arg->option);
 		return r;
 	}
-	text = arg->type == ARG_LIST ? json_true() : json_string(value);
+	text = is_true_on_wire(arg) ? json_true() : json_string(value);
 	if (!text)
 		return error_set(err, -EINVAL, "\"%.80s\" is not UTF-8", value);
 	if (arg->repeated) {
@@ -549,7 +561,10 @@ static int put_word(const char *word, bool options, struct words *words, struct 
 			return error_set(err, -EINVAL,
 					 "%s has no option \"%.80s\"; see fwctl %s --help",
 					 command->name, word, command->name);
-		r = take_value(arg->option, arg->meta, words, &value, err);
+		if (arg->type == ARG_FLAG && value)
+			return error_set(err, -EINVAL, "%s takes no value", arg->option);
+		r = arg->type == ARG_FLAG ? 0
+					  : take_value(arg->option, arg->meta, words, &value, err);
 		if (r < 0)
 			return r;
 	} else {
@@ -681,8 +696,10 @@ char *command_usage(const struct command *command)
 				arg->meta);
 		else if (arg->repeated)
 			fprintf(out, " %s%s...", takes_list ? "{" : "", arg->meta);
-		else if (arg->option)
+		else if (arg->option && arg->meta)
 			fprintf(out, " [%s %s]", arg->option, arg->meta);
+		else if (arg->option)
+			fprintf(out, " [%s]", arg->option);
 		else
 			fprintf(out, arg->required ? " %s" : " [%s]", arg->meta);
 	}
@@ -709,7 +726,7 @@ static int check_field(const struct command_arg *arg, const json_t *value, struc
 	size_t i;
 	int r;
 
-	if (arg->type == ARG_LIST)
+	if (is_true_on_wire(arg))
 		return json_is_true(value)
 			       ? 0
 			       : error_set(err, -EINVAL, "\"%s\" is not true", arg->field);

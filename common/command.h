@@ -8,9 +8,9 @@
  *   - the request on the wire                   {"command": "redirect add", FIELD: TEXT, ...}
  *   - the daemon's check of a request           command_from_request()
  *
- * On the wire an argument is the text a user typed (a repeated one: an array of such), so both ends
- * check it with the same function. The daemon's handlers are a table with the same indices
- * (daemon/commands.c), and so are fwctl's printers (ctl/print.c).
+ * On the wire an argument is the text a user typed (a repeated one: an array of such; a flag:
+ * true), so both ends check it with the same function. The daemon's handlers are a table with the
+ * same indices (daemon/commands.c), and so are fwctl's printers (ctl/print.c).
  */
 #pragma once
 
@@ -59,12 +59,13 @@ enum arg_type {
 	ARG_DIRECTION, /* in, out */
 	ARG_MODE,      /* auto, l2, neigh, ingress */
 	ARG_LIST,      /* a file of addresses; on the wire `true`, and the file as a descriptor */
+	ARG_FLAG,      /* an option without a value; on the wire `true`, or left out */
 };
 
 struct command_arg {
 	const char *field;  /* its name in the request; NULL ends the table */
 	const char *option; /* "--ttl"; NULL: positional */
-	const char *meta;   /* what help calls its value */
+	const char *meta;   /* what help calls its value; NULL: it has none */
 	enum arg_type type;
 	bool required;
 	bool repeated; /* an array on the wire; positional only, and last */
@@ -135,3 +136,4 @@ char *command_usage(const struct command *command);
 
 /* Accessors of a checked request: NULL where the field was left out. */
 const char *request_text(const json_t *request, const char *field);
+bool request_flag(const json_t *request, const char *field);

@@ -112,7 +112,8 @@ static void print_command(const struct command *command)
 		char label[64];
 
 		snprintf(label, sizeof(label), "%s%s%s%s", arg->option ? arg->option : "",
-			 arg->option ? " " : "", arg->meta, arg->repeated ? "..." : "");
+			 arg->option && arg->meta ? " " : "", arg->meta ? arg->meta : "",
+			 arg->repeated ? "..." : "");
 		print_item(label, strlen("PROTO/PORT[-PORT]"), arg->help);
 	}
 	printf("\nExample:\n  %s\n", command->example);

@@ -73,7 +73,11 @@ Test(command, table_is_whole)
 			  commands[i].example);
 		cr_expect_eq(command_index(&commands[i]), i);
 		for (const struct command_arg *arg = commands[i].args; arg->field; arg++) {
-			cr_expect(arg->meta && arg->help, "%s %s", commands[i].name, arg->field);
+			cr_expect(arg->help, "%s %s", commands[i].name, arg->field);
+			/* What has no value has no name for it, and is an option that may be left
+			 * out. */
+			cr_expect_eq(!arg->meta, arg->type == ARG_FLAG, "%s", arg->field);
+			cr_expect(arg->meta || (arg->option && !arg->required && !arg->repeated));
 			cr_expect(!arg->repeated || !arg->option, "%s", arg->field);
 			cr_expect(arg->option || !arg->required || !optional, "%s", arg->field);
 			optional |= !arg->option && !arg->required;
