@@ -71,19 +71,6 @@ def test_a_restart_adopts_programs_entries_and_redirects_as_they_are(net, listen
     Flow(net.wire, udp(net.wire, 8080, ALLOWED), TunReceiver(tun)).passes()
 
 
-def test_ten_restarts_let_no_blocked_packet_pass_and_lose_no_other(net):
-    daemon = net.daemon()
-    daemon.fwctl("add", BLOCKED)
-    with Stream(net.wire, blocked=BLOCKED, allowed=ALLOWED) as stream:
-        for turn in range(10):
-            daemon.kill() if turn % 2 else daemon.stop()
-            daemon.start()
-    stream.only_arrives("allowed")
-    assert entry(daemon)["packets"] == stream.sent["blocked"]
-    assert daemon.verdicts() == {("eth0", "xdp", "drop"): stream.sent["blocked"],
-                                 ("eth0", "xdp", "pass"): stream.sent["allowed"]}
-
-
 def test_pins_of_another_abi_are_replaced_with_no_packet_unfiltered(net):
     daemon = net.daemon()
     scrub0, _ = net.sandbox.link(net.host, "scrub0", net.sandbox.namespace("scrubber"), "far")

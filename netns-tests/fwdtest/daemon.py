@@ -24,6 +24,7 @@ from .sandbox import run
 BUILD = Path(os.environ.get("FWD_BUILD", Path(__file__).parents[2] / "build-dev")).resolve()
 FWD = BUILD / "daemon" / "fwd"
 FWCTL = BUILD / "ctl" / "fwctl"
+FWD_NEWER = BUILD / "netns-tests" / "fwd-newer"  # with maps of another ABI
 
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1"}
