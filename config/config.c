@@ -375,6 +375,16 @@ static int config_new(struct config **ret)
 	return 0;
 }
 
+static int keep_text(struct config *config, const char *text, size_t size)
+{
+	config->text = malloc(size + 1);
+	if (!config->text)
+		return -ENOMEM;
+	memcpy(config->text, text, size);
+	config->text_size = size;
+	return 0;
+}
+
 static int parse(const char *text, size_t size, struct config **ret, struct config_errors *errors)
 {
 	_cleanup_(config_freep) struct config *config = NULL;
@@ -393,6 +403,8 @@ static int parse(const char *text, size_t size, struct config **ret, struct conf
 		r = config_new(&config);
 	if (!r)
 		r = read_file_table(toml_root(toml), config, errors);
+	if (!r)
+		r = keep_text(config, text, size);
 	if (r < 0)
 		return r;
 	*ret = take_pointer(&config);
@@ -467,5 +479,6 @@ void config_free(struct config *config)
 	free(config->blacklist.feeds);
 	free(config->allow);
 	free(config->redirects);
+	free(config->text);
 	free(config);
 }

@@ -67,6 +67,9 @@ struct config {
 
 	struct redirect *redirects; /* sorted by redirect_compare(), none overlaps another */
 	size_t n_redirects;
+
+	char *text; /* what all of this was read from */
+	size_t text_size;
 };
 
 /*
