@@ -24,6 +24,8 @@
 
 struct store;
 
+#define STORE_FILE_MAX 320 /* bytes of the path of a file of the store, and its NUL */
+
 /* The sets of prefixes that are kept. */
 enum store_table {
 	STORE_BLOCK,
@@ -146,3 +148,29 @@ DEFINE_CLEANUP(struct store_feed *, store_feed_drop);
  */
 int store_feed_load(const char *dir, const char *name, struct address_list *ret,
 		    s64 *ret_replaced_s, struct error *err);
+
+/* ---- what was not confirmed ---- */
+
+/*
+ * The text of a configuration to go back to: while it is there, the configuration's file is one
+ * that nobody confirmed, and a start takes this text instead. These take the state directory, as
+ * those of feeds do.
+ */
+struct store_unconfirmed;
+
+/* Writes a temporary file and waits for the disk. For any thread; one at a time. */
+int store_unconfirmed_write(const char *dir, const char *text, size_t size,
+			    struct store_unconfirmed **ret, struct error *err);
+
+/* Puts the text in place: old or new, whole. It is durable once this has returned 0. */
+int store_unconfirmed_commit(struct store_unconfirmed *unconfirmed, struct error *err);
+
+/* The end of it; one that was not committed leaves no trace. */
+void store_unconfirmed_drop(struct store_unconfirmed *unconfirmed);
+DEFINE_CLEANUP(struct store_unconfirmed *, store_unconfirmed_drop);
+
+/* The text's path; -ENAMETOOLONG. */
+int store_unconfirmed_path(const char *dir, char path[static STORE_FILE_MAX], struct error *err);
+
+/* Removes the text where there is one, for good. */
+int store_unconfirmed_remove(const char *dir, struct error *err);

@@ -2,8 +2,9 @@
 /*
  * What the files of the store call of each other: store.c opens the database and changes single
  * rows, store_load.c reads it, store_bulk.c makes and registers bulk changes, store_fold.c turns
- * them into rows, store_feed.c keeps lists of feeds, store_checkpoint.c moves the write-ahead log
- * into the database, store_file.c has what plain files need.
+ * them into rows, store_feed.c keeps lists of feeds, store_unconfirmed.c a configuration to go back
+ * to, store_checkpoint.c moves the write-ahead log into the database, store_file.c has what plain
+ * files need.
  *
  * Rows and bulk changes are put in order by `seq`. A bulk change gets the next number as it is
  * registered; a row carries the number of the newest bulk change at the time it was written. A
@@ -31,7 +32,8 @@
 #define KEYS_AT_ONCE 1000
 
 #define STORE_PATH_MAX 256 /* of the database, and its NUL */
-#define FILE_PATH_MAX  (STORE_PATH_MAX + 64)
+#define FILE_PATH_MAX  STORE_FILE_MAX
+_Static_assert(FILE_PATH_MAX >= STORE_PATH_MAX + 64, "room for a file's name");
 
 /* Of two alike, one a table: BLOCK is the first, and `+ table` leads to the others. */
 enum statement {
