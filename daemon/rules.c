@@ -439,14 +439,20 @@ static int apply(struct rules *rules, const struct edit *edit, struct error *err
 	return 0;
 }
 
+u64 rules_end_of_add(const struct rules_request *request)
+{
+	if (request->expires_ns || !request->ttl_s)
+		return request->expires_ns;
+	return boot_ns() + (u64)request->ttl_s * NS_PER_S;
+}
+
 static int add(struct rules *rules, const struct rules_request *request, struct rules_count *ret,
 	       struct error *err)
 {
 	const struct ruleset *runtime = rules_runtime(rules->policy, request->table);
-	u64 expires_ns = request->ttl_s ? boot_ns() + (u64)request->ttl_s * NS_PER_S : 0;
 	_cleanup_free_ struct rule *puts = calloc(request->n + 1, sizeof(*puts));
-	struct edit edit = {.table = request->table, .puts = puts, .n_puts = request->n};
-	struct rules_count count = {0};
+	struct edit edit = {.table = request->table, .puts = puts};
+	struct rules_count count = {.expires_ns = rules_end_of_add(request)};
 	s64 now_s = wall_s();
 	int r;
 
@@ -455,10 +461,12 @@ static int add(struct rules *rules, const struct rules_request *request, struct 
 	for (size_t i = 0; i < request->n; i++) {
 		const struct rule *old = ruleset_find(runtime, &request->prefixes[i]);
 
-		puts[i] = (struct rule){
+		if (old && request->only_new)
+			continue;
+		puts[edit.n_puts++] = (struct rule){
 			.prefix = request->prefixes[i],
 			.created_s = old ? old->created_s : now_s,
-			.expires_ns = expires_ns,
+			.expires_ns = count.expires_ns,
 			.comment = request->comment,
 		};
 		count.updated += old != NULL;
@@ -551,6 +559,7 @@ static int submit_small(struct rules *rules, struct rules_request *request, stru
 	case RULES_FEED_REPLACE:
 	case RULES_FEED_RELOAD:
 	case RULES_RELOAD:
+	case RULES_RESTORE:
 	case RULES_RESIZE:
 		return -E2BIG;
 	}
@@ -565,6 +574,13 @@ void rules_request_clear(struct rules_request *request)
 	request->list_fd = -1;
 	comment_unref(request->comment);
 	request->comment = NULL;
+}
+
+void rules_in_force_clear(struct rules_in_force *in_force)
+{
+	config_free(in_force->config);
+	policy_free(in_force->policy);
+	*in_force = (struct rules_in_force){0};
 }
 
 int rules_submit(struct rules *rules, struct rules_request *request,

@@ -53,10 +53,26 @@ enum rules_kind {
 	RULES_FEED_REPLACE, /* put a list in the place of a feed's */
 	RULES_FEED_RELOAD,  /* read the files of feeds again */
 	RULES_RELOAD,	    /* put another configuration in the place of the one in force */
+	RULES_RESTORE,	    /* go back to what an unconfirmed reload has replaced */
 	RULES_RESIZE,	    /* fit the maps to what is in them */
 };
 
-/* A change of prefixes. What it points to is its own. */
+/* A configuration and its policy. */
+struct rules_in_force {
+	struct config *config; /* owned */
+	struct policy *policy; /* owned */
+};
+
+void rules_in_force_clear(struct rules_in_force *in_force);
+
+/*
+ * A change of prefixes. What it points to is its own.
+ *
+ * A reload that is `unconfirmed` can be gone back from: what it replaces comes to its done(), and
+ * the text of that configuration is durable (store_unconfirmed_write()) before the new one is in
+ * force. RULES_RESTORE leads back, with the runtime rules that there are then, and refuses nothing
+ * that a start would take; rules_confirm() gives the way back up.
+ */
 struct rules_request {
 	enum rules_kind kind;
 	enum prefix_table table; /* of RULES_ADD and RULES_REMOVE, as are: */
@@ -64,9 +80,13 @@ struct rules_request {
 	size_t n;
 	int list_fd;			/* a list of addresses instead of them; -1: none */
 	s64 ttl_s;			/* 0: for good */
+	u64 expires_ns;			/* the end itself, in the place of ttl_s; 0: by ttl_s */
+	bool only_new;			/* of RULES_ADD: rules that are there stay as they are */
 	struct comment *comment;	/* or NULL */
 	char feed[ORIGIN_NAME_MAX + 1]; /* of RULES_FEED_...; empty: all */
 	const char *config_file;	/* of RULES_RELOAD; stays the caller's */
+	bool unconfirmed;		/* of RULES_RELOAD */
+	struct rules_in_force *restore; /* of RULES_RESTORE; the caller's, its config until done */
 };
 
 void rules_request_clear(struct rules_request *request);
@@ -74,6 +94,7 @@ void rules_request_clear(struct rules_request *request);
 struct rules_count {
 	size_t entries; /* of the feeds that were changed */
 	size_t added, updated, removed;
+	u64 expires_ns; /* of RULES_ADD: the end of what it added; 0: none */
 };
 
 /* How a large change ended: as the function would have returned. */
@@ -82,6 +103,7 @@ struct rules_end {
 	struct rules_count count;
 	struct error err;
 	const struct config_errors *errors; /* of the configuration's file; or NULL */
+	struct rules_in_force *replaced;    /* by an unconfirmed reload: to be taken; or NULL */
 };
 
 struct rules_later {
@@ -99,6 +121,12 @@ struct rules_later {
  */
 int rules_submit(struct rules *rules, struct rules_request *request,
 		 const struct rules_later *later, struct rules_count *ret, struct error *err);
+
+/*
+ * Makes the configuration in force, which an unconfirmed reload has put in the place of `replaced`,
+ * the one to start with.
+ */
+int rules_confirm(struct rules *rules, const struct rules_in_force *replaced, struct error *err);
 
 /* -EEXIST: it overlaps another, or is the configuration's. */
 int rules_add_redirect(struct rules *rules, const struct redirect *redirect,

@@ -47,12 +47,15 @@ struct change {
 	struct store_bulk *bulk;
 	struct store_feed *feeds[CONFIG_FEEDS_MAX];
 	size_t n_feeds;
+	struct store_unconfirmed *unconfirmed;
+	struct rules_in_force replaced; /* by an unconfirmed reload */
 	struct rules_end end;
 
 	/* What small changes did since the snapshot. */
 	struct noted *noted;
 	size_t n_noted, noted_room;
 	bool lost_note;
+	bool overtaken; /* one of them has made a rule that is to stay as it is */
 };
 
 static void clear_result(struct change *change)
@@ -67,6 +70,8 @@ static void clear_result(struct change *change)
 	store_bulk_drop(change->bulk);
 	for (size_t i = 0; i < change->n_feeds; i++)
 		store_feed_drop(change->feeds[i]);
+	store_unconfirmed_drop(change->unconfirmed);
+	rules_in_force_clear(&change->replaced);
 	free(change->noted);
 	*change = (struct change){
 		.next = change->next,
@@ -136,17 +141,21 @@ static const struct rule *seek_rule(struct ruleset_cursor *cursor, const struct 
 
 static int add(struct change *change, struct error *err)
 {
-	const struct rules_request *request = &change->request;
+	struct rules_request *request = &change->request;
 	struct ruleset *runtime = rules_runtime(change->after, request->table);
 	struct ruleset_cursor cursor = ruleset_seek(runtime, NULL);
 	_cleanup_free_ struct rule *puts = calloc(request->n + 1, sizeof(*puts));
+	size_t n = 0;
 
 	if (!puts)
 		return error_no_memory(err);
 	for (size_t i = 0; i < request->n; i++) {
 		const struct rule *old = seek_rule(&cursor, &request->prefixes[i]);
 
-		puts[i] = (struct rule){
+		if (old && request->only_new)
+			continue;
+		request->prefixes[n] = request->prefixes[i];
+		puts[n++] = (struct rule){
 			.prefix = request->prefixes[i],
 			.created_s = old ? old->created_s : change->created_s,
 			.expires_ns = change->expires_ns,
@@ -155,7 +164,9 @@ static int add(struct change *change, struct error *err)
 		change->end.count.updated += old != NULL;
 		change->end.count.added += old == NULL;
 	}
-	if (ruleset_put_sorted(runtime, puts, request->n) < 0)
+	request->n = n;
+	change->end.count.expires_ns = change->expires_ns;
+	if (ruleset_put_sorted(runtime, puts, n) < 0)
 		return error_no_memory(err);
 	if (!change->bulk)
 		change->puts = take_pointer(&puts);
@@ -318,6 +329,46 @@ static int reload(struct change *change, struct error *err)
 	return r;
 }
 
+/* A list that a feed was given since the reload stays: its giver was told that it is durable. */
+static int keep_given_lists(struct policy *policy, const struct policy *now)
+{
+	for (size_t i = ORIGIN_FEEDS; i < policy->n_origins; i++) {
+		struct origin *origin = &policy->origins[i];
+
+		for (size_t j = ORIGIN_FEEDS; j < now->n_origins; j++) {
+			const struct origin *given = &now->origins[j];
+			struct ruleset *rules;
+
+			if (!given->replaced || strcmp(given->name, origin->name) != 0)
+				continue;
+			rules = ruleset_clone(given->rules);
+			if (!rules)
+				return -ENOMEM;
+			ruleset_free(origin->rules);
+			origin->rules = rules;
+			origin->replaced = true;
+			origin->loaded_s = given->loaded_s;
+		}
+	}
+	return 0;
+}
+
+/* From memory: the files may have changed since. */
+static int restore(struct change *change, struct error *err)
+{
+	struct policy *next = NULL;
+	int r;
+
+	if (policy_clone(change->request.restore->policy, &next) < 0)
+		return error_no_memory(err);
+	policy_free(change->after);
+	change->after = next;
+	r = policy_take_runtime(next, change->before, err);
+	if (!r && keep_given_lists(next, change->before) < 0)
+		r = error_no_memory(err);
+	return r;
+}
+
 static int make_policy(struct change *change, struct error *err)
 {
 	if (policy_clone(change->before, &change->after) < 0)
@@ -335,6 +386,8 @@ static int make_policy(struct change *change, struct error *err)
 		return reload_feeds(change, err);
 	case RULES_RELOAD:
 		return reload(change, err);
+	case RULES_RESTORE:
+		return restore(change, err);
 	case RULES_RESIZE:
 		return 0;
 	}
@@ -350,9 +403,19 @@ static int check_limits(const struct change *change, size_t n_block, size_t n_al
 	/* There may be more than the limit, after a restart with a lower one: that must not grow.
 	 */
 	bool grew = change->request.kind == RULES_RELOAD || n_block > n_block_before;
-	int r = grew ? rules_check_limit(policy, TABLE_BLOCK, n_block, err) : 0;
+	int r;
 
+	/* Runtime rules that came since the reload may be too many: as at a start, they stay. */
+	if (change->request.kind == RULES_RESTORE)
+		return 0;
+	r = grew ? rules_check_limit(policy, TABLE_BLOCK, n_block, err) : 0;
 	return r ? r : rules_check_limit(policy, TABLE_ALLOW, n_allow, err);
+}
+
+/* Another configuration comes to be in force. */
+static bool is_reload(const struct change *change)
+{
+	return change->request.kind == RULES_RELOAD || change->request.kind == RULES_RESTORE;
 }
 
 static void count_reload(struct change *change)
@@ -382,7 +445,7 @@ static int make_maps(struct change *change, struct error *err)
 		return r;
 	if (policy_diff(before, n_before, after, n_after, &change->list) < 0)
 		return error_no_memory(err);
-	if (change->request.kind == RULES_RELOAD)
+	if (is_reload(change))
 		count_reload(change);
 	if (!change->rebuild && change->list.n <= RULES_SMALL)
 		return 0;
@@ -410,10 +473,13 @@ static int replace_file(struct change *change, struct error *err)
 	return r;
 }
 
-/* Lists that were given at run time have no meaning once files were read again. */
-static int forget_replaced(struct change *change, struct error *err)
+/*
+ * Lists that were given at run time have no meaning once files were read again. `feeds` has room
+ * for all.
+ */
+static int forget_replaced(const char *dir, const struct policy *before, const struct policy *after,
+			   struct store_feed *feeds[], size_t *n_feeds, struct error *err)
 {
-	const struct policy *before = change->before, *after = change->after;
 	int r = 0;
 
 	for (size_t i = ORIGIN_FEEDS; !r && i < before->n_origins; i++) {
@@ -424,10 +490,8 @@ static int forget_replaced(struct change *change, struct error *err)
 				!strcmp(after->origins[j].name, before->origins[i].name);
 		if (!before->origins[i].replaced || kept)
 			continue;
-		r = store_feed_remove(change->rules->config->daemon.state_dir,
-				      before->origins[i].name, &change->feeds[change->n_feeds],
-				      err);
-		change->n_feeds += !r;
+		r = store_feed_remove(dir, before->origins[i].name, &feeds[*n_feeds], err);
+		*n_feeds += !r;
 	}
 	return r;
 }
@@ -435,7 +499,13 @@ static int forget_replaced(struct change *change, struct error *err)
 static int write_files(struct change *change, struct error *err)
 {
 	const struct rules_request *request = &change->request;
+	const struct config *in_force = change->rules->config;
+	const char *dir = in_force->daemon.state_dir;
 
+	/* Lists that feeds were given are there to go back to until it is confirmed. */
+	if (request->unconfirmed)
+		return store_unconfirmed_write(dir, in_force->text, in_force->text_size,
+					       &change->unconfirmed, err);
 	switch (request->kind) {
 	case RULES_ADD:
 	case RULES_REMOVE:
@@ -444,7 +514,9 @@ static int write_files(struct change *change, struct error *err)
 		return replace_file(change, err);
 	case RULES_FEED_RELOAD:
 	case RULES_RELOAD:
-		return forget_replaced(change, err);
+	case RULES_RESTORE:
+		return forget_replaced(dir, change->before, change->after, change->feeds,
+				       &change->n_feeds, err);
 	case RULES_FLUSH:
 	case RULES_RESIZE:
 		return 0;
@@ -511,6 +583,15 @@ static bool decides(const struct rules_request *request, const struct noted *not
 	}
 }
 
+/* It has made a rule that a change of new rules only, which comes behind it (L4), is to leave. */
+static bool overtakes(const struct change *change, const struct noted *noted)
+{
+	enum prefix_table table = (enum prefix_table)noted->table;
+
+	return change->request.only_new && decides(&change->request, noted) &&
+	       ruleset_find(rules_runtime(change->rules->policy, table), &noted->prefix);
+}
+
 static int copy_rule(const struct policy *from, struct policy *to, const struct noted *noted)
 {
 	enum prefix_table table = (enum prefix_table)noted->table;
@@ -550,6 +631,8 @@ static int check_room(const struct change *change, enum prefix_table table, stru
 	size_t n = prefix_map_size(target_map(change), table);
 	bool grew;
 
+	if (change->request.kind == RULES_RESTORE)
+		return 0;
 	for (size_t i = 0; i < change->list.n; i++) {
 		const struct prefix_change *one = &change->list.items[i];
 
@@ -580,6 +663,10 @@ static int catch_up(struct change *change, struct error *err)
 		struct effective effective = {0};
 		bool wanted;
 
+		if (overtakes(change, noted)) {
+			change->overtaken = true;
+			return -EAGAIN;
+		}
 		if (!decides(&change->request, noted) &&
 		    copy_rule(change->rules->policy, change->after, noted) < 0)
 			return error_no_memory(err);
@@ -595,9 +682,21 @@ static int catch_up(struct change *change, struct error *err)
 
 /* ---- the event loop: putting it in force ---- */
 
-static bool is_reload(const struct change *change)
+/* The configuration that is to be in force: its owner. */
+static struct config **next_config(struct change *change)
 {
-	return change->request.kind == RULES_RELOAD;
+	return change->request.kind == RULES_RESTORE ? &change->request.restore->config
+						     : &change->config;
+}
+
+static int check_redirects(const struct change *change, struct error *err)
+{
+	int r = policy_check_redirects(change->after, err);
+
+	if (r != -EEXIST || change->request.kind != RULES_RESTORE)
+		return r;
+	log_warning("%s; meanwhile that of fwctl goes first", err->text);
+	return 0;
 }
 
 /* Redirects are not part of the snapshot: those of run time are what they are now. */
@@ -609,7 +708,7 @@ static int take_redirects(struct change *change, struct error *err)
 	int r = policy_set_runtime_redirects(change->after, runtime, n, err);
 
 	if (!r && is_reload(change))
-		r = policy_check_redirects(change->after, err);
+		r = check_redirects(change, err);
 	return r;
 }
 
@@ -629,12 +728,25 @@ static int stage(struct change *change, struct error *err)
 	return interfaces_stage(change->rules->ifs, &staged, err);
 }
 
+static int make_reload_durable(struct change *change, struct error *err)
+{
+	int r = change->n_feeds ? store_feed_commit(change->feeds, change->n_feeds, err) : 0;
+
+	if (!r && change->unconfirmed)
+		r = store_unconfirmed_commit(change->unconfirmed, err);
+	else if (!r && change->request.kind == RULES_RELOAD)
+		r = store_unconfirmed_remove(change->rules->config->daemon.state_dir, err);
+	return r;
+}
+
 static int make_durable(struct change *change, struct error *err)
 {
 	struct store *store = change->rules->store;
 	const struct rules_request *request = &change->request;
 	struct edit edit = {.table = request->table};
 
+	if (is_reload(change))
+		return make_reload_durable(change, err);
 	if (change->bulk)
 		return store_bulk_commit(store, change->bulk, err);
 	if (change->n_feeds)
@@ -724,6 +836,9 @@ static int prepare(struct change *change, struct error *err)
 	}
 	if (is_reload(change))
 		r = interfaces_prepare(rules->ifs, err);
+	/* One interface must not hold up the way back: interfaces_settle() tells of it. */
+	if (change->request.kind == RULES_RESTORE)
+		r = 0;
 	if (!r && change->offered)
 		r = interfaces_move(rules->ifs, err);
 	return r;
@@ -732,13 +847,17 @@ static int prepare(struct change *change, struct error *err)
 static void adopt_policy(struct change *change)
 {
 	struct rules *rules = change->rules;
+	struct rules_in_force old = {.policy = rules->policy};
 
-	policy_free(rules->policy);
 	rules->policy = take_pointer(&change->after);
 	if (is_reload(change)) {
-		config_free(rules->config);
-		rules->config = take_pointer(&change->config);
+		old.config = rules->config;
+		rules->config = take_pointer(next_config(change));
 	}
+	if (change->request.unconfirmed)
+		change->replaced = old;
+	else
+		rules_in_force_clear(&old);
 	/* What has no reminder only stays longer than it need: it has no effect. */
 	if (change->expires_ns && rules_remember_ends(rules) < 0)
 		log_error("out of memory: entries that end are removed later");
@@ -759,7 +878,7 @@ static int put_in_force(struct change *change, struct error *err)
 	if (r < 0)
 		return r;
 	if (is_reload(change))
-		want(rules, change->config, change->after);
+		want(rules, *next_config(change), change->after);
 	r = prepare(change, err);
 	if (!r)
 		r = enforce(change, err);
@@ -788,7 +907,8 @@ static bool must_repeat(struct change *change)
 		change->rebuild = true;
 		return true;
 	}
-	return change->lost_note && change->end.r == -ENOMEM;
+	return (change->lost_note && change->end.r == -ENOMEM) ||
+	       (change->overtaken && change->end.r == -EAGAIN);
 }
 
 static void finish(void *data)
@@ -808,6 +928,7 @@ static void finish(void *data)
 		return;
 	}
 	end->errors = change->errors.n ? &change->errors : NULL;
+	end->replaced = change->replaced.config ? &change->replaced : NULL;
 	/* Still the first, so that what done() submits waits for its turn. */
 	if (change->later.done)
 		change->later.done(change->later.data, end);
@@ -851,8 +972,7 @@ static int start_work(struct change *change)
 
 	change->bank = datapath_offered_bank(rules->dp);
 	change->created_s = wall_s();
-	if (change->request.ttl_s)
-		change->expires_ns = boot_ns() + (u64)change->request.ttl_s * NS_PER_S;
+	change->expires_ns = rules_end_of_add(&change->request);
 	if (policy_clone(rules->policy, &change->before) < 0)
 		end->r = error_no_memory(&end->err);
 	if (!end->r)
@@ -918,6 +1038,28 @@ void change_drop_all(struct rules *rules)
 			change->later.done(change->later.data, &end);
 		change_free(change);
 	}
+}
+
+/* ---- confirmation ---- */
+
+int rules_confirm(struct rules *rules, const struct rules_in_force *replaced, struct error *err)
+{
+	const char *dir = rules->config->daemon.state_dir;
+	struct store_feed *feeds[CONFIG_FEEDS_MAX];
+	struct error why;
+	size_t n = 0;
+	int r = forget_replaced(dir, replaced->policy, rules->policy, feeds, &n, err);
+
+	if (!r)
+		r = store_unconfirmed_remove(dir, err);
+	/* From here on it is confirmed. */
+	if (!r && n && store_feed_commit(feeds, n, &why) < 0)
+		log_warning("%s: after a restart feeds may have lists again that they were given "
+			    "before the reload",
+			    why.text);
+	while (n--)
+		store_feed_drop(feeds[n]);
+	return r;
 }
 
 /* ---- the start ---- */

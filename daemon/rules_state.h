@@ -41,6 +41,9 @@ struct edit {
 	bool removes_all;
 };
 
+/* When that which a RULES_ADD adds now ends (CLOCK_BOOTTIME); 0: never. */
+u64 rules_end_of_add(const struct rules_request *request);
+
 /* Within a transaction of the store's that begins and ends here. */
 int rules_store_edit(struct store *store, const struct edit *edit, struct error *err);
 
