@@ -55,6 +55,12 @@
 		.help = "packets that come in (the default) or go out there"                       \
 	}
 
+#define CONFIRM                                                                                    \
+	{                                                                                          \
+		.field = "confirm", .option = "--confirm", .meta = "TIME", .type = ARG_CONFIRM,    \
+		.help = "go back after this time, 1s to 1h, unless fwctl confirm follows"          \
+	}
+
 #define GROUP_BLOCK    "Blocked sources"
 #define GROUP_ALLOW    "Sources that are never blocked"
 #define GROUP_FEED     "Feeds, lists that are replaced as a whole"
@@ -74,6 +80,7 @@ const struct command commands[] = {
 			 .help = "unblock after this time, such as 90s, 1h30m or 7d"},
 			{.field = "comment", .option = "--comment", .meta = "TEXT", .type = ARG_TEXT,
 			 .help = "shown by list"},
+			CONFIRM,
 		},
 	},
 	[COMMAND_DEL] = {
@@ -216,7 +223,15 @@ const struct command commands[] = {
 		.name = "reload",
 		.group = GROUP_DAEMON,
 		.summary = "read the configuration again; an error changes nothing",
-		.example = "fwctl reload",
+		.example = "fwctl reload --confirm 60s",
+		.privilege = PRIVILEGE_CHANGE,
+		.args = {CONFIRM},
+	},
+	[COMMAND_CONFIRM] = {
+		.name = "confirm",
+		.group = GROUP_DAEMON,
+		.summary = "keep what was changed with --confirm, which goes back otherwise",
+		.example = "fwctl confirm",
 		.privilege = PRIVILEGE_CHANGE,
 	},
 };
@@ -297,6 +312,19 @@ static int check_feed(const char *text, struct error *err)
 	return 0;
 }
 
+static int check_confirm(const char *text, struct error *err)
+{
+	s64 duration_s;
+	int r = duration_parse(text, &duration_s, err);
+
+	if (!r && duration_s > CONFIRM_MAX_S)
+		return error_set(err, -EINVAL,
+				 "\"%.80s\" is too long to wait for a confirmation; expected 1s to "
+				 "1h",
+				 text);
+	return r;
+}
+
 static int check_text(enum arg_type type, const char *text, struct error *err)
 {
 	struct redirect redirect;
@@ -311,6 +339,8 @@ static int check_text(enum arg_type type, const char *text, struct error *err)
 		return address_parse(text, strlen(text), &prefix, err);
 	case ARG_DURATION:
 		return duration_parse(text, &duration_s, err);
+	case ARG_CONFIRM:
+		return check_confirm(text, err);
 	case ARG_TEXT:
 		return check_comment(text, err);
 	case ARG_NAME:
@@ -332,11 +362,34 @@ static int check_text(enum arg_type type, const char *text, struct error *err)
 	return -EINVAL;
 }
 
+/* What ends by itself before it would go back needs no confirmation. */
+static int check_times(const json_t *request, struct error *err)
+{
+	const char *ttl = request_text(request, "ttl"), *confirm = request_text(request, "confirm");
+	s64 ttl_s, confirm_s;
+	int r;
+
+	if (!ttl || !confirm)
+		return 0;
+	r = duration_parse(ttl, &ttl_s, err);
+	if (!r)
+		r = duration_parse(confirm, &confirm_s, err);
+	if (!r && ttl_s <= confirm_s)
+		return error_set(err, -EINVAL,
+				 "--ttl %s is over by the end of --confirm %s, so that there is "
+				 "nothing to confirm; leave one of the two out",
+				 ttl, confirm);
+	return r;
+}
+
 /* Rules that hold between arguments, for both ends. */
 static int check_whole(const struct command *command, const json_t *request, struct error *err)
 {
 	bool prefixes_or_list = false;
+	int r = check_times(request, err);
 
+	if (r < 0)
+		return r;
 	for (const struct command_arg *arg = command->args; arg->field; arg++) {
 		if (!arg->required || json_object_get(request, arg->field)) {
 			prefixes_or_list |= arg->type == ARG_LIST && !arg->required;

@@ -37,6 +37,7 @@ enum command_id {
 	COMMAND_STATUS,
 	COMMAND_STATS,
 	COMMAND_RELOAD,
+	COMMAND_CONFIRM,
 	COMMAND_COUNT,
 };
 
@@ -51,6 +52,7 @@ enum arg_type {
 	ARG_PREFIX,    /* ADDR[/LEN], common/prefix.h */
 	ARG_ADDRESS,   /* ADDR */
 	ARG_DURATION,  /* common/duration.h */
+	ARG_CONFIRM,   /* the same, up to CONFIRM_MAX_S */
 	ARG_TEXT,      /* up to COMMENT_MAX bytes of UTF-8 without control characters */
 	ARG_NAME,      /* an origin's name */
 	ARG_FEED,      /* a feed's name */
@@ -88,6 +90,7 @@ extern const struct command commands[COMMAND_COUNT];
 #define COMMENT_MAX	128  /* bytes of a comment */
 #define ORIGIN_NAME_MAX 32   /* bytes of an origin's name, "config", "runtime" or a feed's */
 #define PREFIXES_MAX	1000 /* addresses in the command itself; longer lists go by file */
+#define CONFIRM_MAX_S	3600 /* the longest that a change waits for confirmation; its least is 1 */
 
 /* fwctl's own options; good before the command and anywhere behind it, up to "--". */
 struct tool_option {

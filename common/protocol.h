@@ -32,7 +32,7 @@
 #define ERROR_CODE_FULL		 "full"		 /* a bound is reached */
 #define ERROR_CODE_CONFLICT	 "conflict"	 /* it contradicts what is there */
 #define ERROR_CODE_NOT_PERMITTED "not-permitted" /* the caller may not; fwctl exits with 4 */
-#define ERROR_CODE_BUSY		 "busy"		 /* too many connections */
+#define ERROR_CODE_BUSY		 "busy"		 /* something else is under way: try again */
 #define ERROR_CODE_FAILED	 "failed" /* the kernel or the disk refused; see the message */
 
 /* Name of the errno's code, for the daemon's answers. */

@@ -313,6 +313,33 @@ static int print_redirects(struct output *output, const json_t *answer, struct e
 	return 0;
 }
 
+/* ---- add, reload, confirm ---- */
+
+static void say_confirm(const json_t *answer, const char *done)
+{
+	if (is_number(answer, "confirm_s"))
+		say("%s; confirm within %lld s with: fwctl confirm", done,
+		    (long long)number_of(answer, "confirm_s"));
+}
+
+static int print_add(struct output *output, const json_t *answer, struct error *err)
+{
+	say_confirm(answer, "added");
+	return 0;
+}
+
+static int print_reload(struct output *output, const json_t *answer, struct error *err)
+{
+	say_confirm(answer, "reloaded");
+	return 0;
+}
+
+static int print_confirm(struct output *output, const json_t *answer, struct error *err)
+{
+	say("confirmed: %s", text_of(answer, "confirmed"));
+	return 0;
+}
+
 /* ---- status ---- */
 
 static const struct column status_columns[] = {
@@ -379,6 +406,18 @@ static void say_sizes(const json_t *answer)
 	say("clients:        %lld", (long long)number_of(answer, "clients"));
 }
 
+/* What waits for confirmation, or was not confirmed. */
+static void say_confirmation(const json_t *answer)
+{
+	const json_t *confirm = json_object_get(answer, "confirm");
+
+	if (is_true(answer, "config_unconfirmed"))
+		say("not confirmed:  what that file says; in force is the configuration before it");
+	if (json_is_object(confirm))
+		say("to confirm:     %s, which goes back in %lld s", text_of(confirm, "command"),
+		    (long long)number_of(confirm, "left_s"));
+}
+
 static void say_daemon(const json_t *answer)
 {
 	char since[64], loaded[64], uptime[DURATION_TEXT_MAX];
@@ -390,6 +429,7 @@ static void say_daemon(const json_t *answer)
 	    time_of(answer, "started_s", since, sizeof(since)));
 	say("configuration:  %s, read %s", text_of(answer, "config"),
 	    time_of(answer, "config_loaded_s", loaded, sizeof(loaded)));
+	say_confirmation(answer);
 	say("pinned under:   %s, %s", text_of(answer, "pin_dir"),
 	    is_true(answer, "adopted") ? "adopted at the start" : "new at the start");
 	say("on stop:        %s", text_of(answer, "on_stop"));
@@ -478,7 +518,7 @@ static int print_stats(struct output *output, const json_t *answer, struct error
 /* ---- any answer ---- */
 
 static const struct printer printers[] = {
-	[COMMAND_ADD] = {0},
+	[COMMAND_ADD] = {.print = print_add},
 	[COMMAND_DEL] = {0},
 	[COMMAND_LIST] = {print_list, "entries", list_columns},
 	[COMMAND_TEST] = {.print = print_test},
@@ -494,7 +534,8 @@ static const struct printer printers[] = {
 	[COMMAND_REDIRECT_LIST] = {print_redirects, "redirects", redirect_columns},
 	[COMMAND_STATUS] = {print_status, NULL, status_columns},
 	[COMMAND_STATS] = {print_stats, NULL, stats_columns},
-	[COMMAND_RELOAD] = {0},
+	[COMMAND_RELOAD] = {.print = print_reload},
+	[COMMAND_CONFIRM] = {.print = print_confirm},
 };
 _Static_assert(ARRAY_SIZE(printers) == COMMAND_COUNT, "a printer for each command");
 

@@ -95,9 +95,18 @@ static void describe_change(enum command_id id, const struct rules_count *count,
 		set_int(reply, "added", (json_int_t)count->added);
 		set_int(reply, "removed", (json_int_t)count->removed);
 		break;
+	case COMMAND_CONFIRM:
+		break;
 	default:
 		set_int(reply, "deleted", (json_int_t)count->removed);
 	}
+}
+
+/* The same of one that waits for confirmation. */
+static void describe_confirm(s64 confirm_s, json_t *reply)
+{
+	if (confirm_s)
+		set_int(reply, "confirm_s", confirm_s);
 }
 
 /* Who waits for the end of a large change. */
@@ -106,6 +115,7 @@ struct waiter {
 	const struct command *command;
 	struct peer peer;
 	struct asker *asker;
+	s64 confirm_s; /* as in the call */
 };
 
 static void log_change(const struct command *command, const struct peer *peer)
@@ -137,12 +147,18 @@ static void answer_later(void *data, const struct rules_end *end)
 		if (r < 0 && r != -ENOSPC && r != -EEXIST && r != -EINVAL)
 			r = -EIO;
 	}
+	if (waiter->confirm_s)
+		confirm_begun(waiter->daemon->confirm, end);
 	if (r < 0) {
 		answer = failed(r, end->err.text,
 				daemon_config_errors(waiter->daemon->config_file, end->errors));
 	} else {
 		answer = json_pack("{s:b}", "ok", 1);
 		describe_change(id, &end->count, answer);
+		describe_confirm(waiter->confirm_s, answer);
+		/* A reload is confirmed at once. */
+		if (id == COMMAND_CONFIRM)
+			set_text(answer, "confirmed", "add");
 		log_change(waiter->command, &waiter->peer);
 		daemon_rules_changed(waiter->daemon);
 	}
@@ -150,29 +166,59 @@ static void answer_later(void *data, const struct rules_end *end)
 	free(waiter);
 }
 
+static struct waiter *new_waiter(const struct call *call)
+{
+	struct waiter *waiter = calloc(1, sizeof(*waiter));
+
+	if (waiter)
+		*waiter = (struct waiter){
+			.daemon = call->daemon,
+			.command = call->in->command,
+			.peer = call->in->peer,
+			.asker = call->in->asker,
+			.confirm_s = call->confirm_s,
+		};
+	return waiter;
+}
+
+/* With what it takes for the change to go back by itself, if it is to. */
+static int submit_rules(struct call *call, struct rules_request *request,
+			const struct rules_later *later, struct rules_end *end)
+{
+	struct confirm *confirm = call->daemon->confirm;
+	int r = call->confirm_s ? confirm_begin(confirm, request, call->confirm_s, &end->err) : 0;
+
+	if (r < 0) {
+		rules_request_clear(request);
+		return r;
+	}
+	end->r = rules_submit(call->daemon->rules, request, later, &end->count, &end->err);
+	if (call->confirm_s && end->r != -EINPROGRESS)
+		confirm_begun(confirm, end);
+	return end->r;
+}
+
 /* Takes the request over. */
 static int submit(struct call *call, struct rules_request *request, struct error *err)
 {
-	struct waiter *waiter = calloc(1, sizeof(*waiter));
+	struct waiter *waiter = new_waiter(call);
 	const struct rules_later later = {answer_later, waiter};
-	struct rules_count count;
+	struct rules_end end = {0};
 	int r;
 
 	if (!waiter) {
 		rules_request_clear(request);
 		return error_no_memory(err);
 	}
-	*waiter = (struct waiter){
-		.daemon = call->daemon,
-		.command = call->in->command,
-		.peer = call->in->peer,
-		.asker = call->in->asker,
-	};
-	r = rules_submit(call->daemon->rules, request, &later, &count, err);
+	r = submit_rules(call, request, &later, &end);
 	if (r != -EINPROGRESS)
 		free(waiter);
-	if (!r)
-		describe_change(call->id, &count, call->reply);
+	if (r < 0)
+		*err = end.err;
+	if (!r) {
+		describe_change(call->id, &end.count, call->reply);
+		describe_confirm(call->confirm_s, call->reply);
+	}
 	return r;
 }
 
@@ -188,6 +234,13 @@ static int submit_prefixes(struct call *call, struct rules_request *request, str
 	return submit(call, request, err);
 }
 
+static int read_confirm(struct call *call, struct error *err)
+{
+	const char *confirm = request_text(call->request, "confirm");
+
+	return confirm ? duration_parse(confirm, &call->confirm_s, err) : 0;
+}
+
 static int run_add(struct call *call, struct error *err)
 {
 	struct rules_request request = {
@@ -196,6 +249,8 @@ static int run_add(struct call *call, struct error *err)
 	const char *comment = request_text(call->request, "comment");
 	int r = ttl ? duration_parse(ttl, &request.ttl_s, err) : 0;
 
+	if (!r)
+		r = read_confirm(call, err);
 	if (r < 0)
 		return r;
 	if (comment) {
@@ -302,11 +357,32 @@ static int run_reload(struct call *call, struct error *err)
 		.list_fd = -1,
 		.config_file = call->daemon->config_file,
 	};
-	int r = submit(call, &request, err);
+	int r = confirm_check_reload(call->daemon->confirm, err);
 
+	if (!r)
+		r = read_confirm(call, err);
+	if (!r)
+		r = submit(call, &request, err);
 	/* It ends later, and daemon_reloaded() follows. */
 	if (r == -EINPROGRESS)
 		daemon_reloading(call->daemon);
+	return r;
+}
+
+static int run_confirm(struct call *call, struct error *err)
+{
+	struct waiter *waiter = new_waiter(call);
+	const struct rules_later later = {answer_later, waiter};
+	const char *what = NULL;
+	int r;
+
+	if (!waiter)
+		return error_no_memory(err);
+	r = confirm_accept(call->daemon->confirm, &later, &what, err);
+	if (r != -EINPROGRESS)
+		free(waiter);
+	if (!r)
+		set_text(call->reply, "confirmed", what);
 	return r;
 }
 
@@ -333,6 +409,7 @@ static const handler handlers[] = {
 	[COMMAND_STATUS] = run_status,
 	[COMMAND_STATS] = run_stats,
 	[COMMAND_RELOAD] = run_reload,
+	[COMMAND_CONFIRM] = run_confirm,
 };
 _Static_assert(ARRAY_SIZE(handlers) == COMMAND_COUNT, "a handler for each command");
 

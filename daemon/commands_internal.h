@@ -15,6 +15,7 @@ struct call {
 	const json_t *request;	 /* its object */
 	json_t *reply;		 /* to fill in */
 	struct listing *listing; /* set by the handlers of lists */
+	s64 confirm_s;		 /* it goes back after this, unless it is confirmed; 0: never */
 };
 
 static inline void set_int(json_t *object, const char *field, json_int_t value)

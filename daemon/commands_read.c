@@ -408,6 +408,15 @@ static void describe_sizes(const struct daemon *daemon, json_t *reply)
 	json_object_set_new(reply, "maps", maps);
 }
 
+static json_t *confirm_row(const struct daemon *daemon)
+{
+	s64 left_s = 0;
+	const char *what = confirm_waits(daemon->confirm, &left_s);
+
+	return what ? json_pack("{s:s, s:I}", "command", what, "left_s", (json_int_t)left_s)
+		    : json_null();
+}
+
 int run_status(struct call *call, struct error *err)
 {
 	const struct daemon *daemon = call->daemon;
@@ -420,6 +429,8 @@ int run_status(struct call *call, struct error *err)
 	set_int(reply, "uptime_s", (json_int_t)((boot_ns() - daemon->started_ns) / NS_PER_S));
 	set_text(reply, "config", daemon->config_file);
 	set_int(reply, "config_loaded_s", daemon->config_loaded_s);
+	set_bool(reply, "config_unconfirmed", daemon->config_unconfirmed);
+	json_object_set_new(reply, "confirm", confirm_row(daemon));
 	set_text(reply, "pin_dir", config->daemon.pin_dir);
 	set_text(reply, "on_stop", config->daemon.on_stop == ON_STOP_KEEP ? "keep" : "detach");
 	set_bool(reply, "adopted", rules_adopted(daemon->rules));

@@ -104,6 +104,12 @@ json_t *daemon_config_errors(const char *file, const struct config_errors *error
 	return texts;
 }
 
+static void use_log_level(const struct daemon *daemon)
+{
+	if (!daemon->log_level_fixed)
+		log_set_level(rules_config(daemon->rules)->daemon.log_level);
+}
+
 /* systemd's protocol for a service that reloads; sd_notify(3). */
 void daemon_reloading(struct daemon *daemon)
 {
@@ -123,11 +129,22 @@ void daemon_reloaded(struct daemon *daemon, const struct rules_end *end)
 		log_error("reload failed, the old configuration stays in force: %s", end->err.text);
 		return;
 	}
-	if (!daemon->log_level_fixed)
-		log_set_level(rules_config(daemon->rules)->daemon.log_level);
+	use_log_level(daemon);
+	daemon->previous_loaded_s = daemon->config_loaded_s;
 	daemon->config_loaded_s = wall_s();
+	daemon->config_unconfirmed = false;
 	log_notice("reloaded %s: %zu entries more are blocked, %zu fewer", daemon->config_file,
 		   end->count.added, end->count.removed);
+}
+
+static void on_went_back(void *data)
+{
+	struct daemon *daemon = data;
+
+	use_log_level(daemon);
+	daemon->config_loaded_s = daemon->previous_loaded_s;
+	daemon->config_unconfirmed = true;
+	daemon_rules_changed(daemon);
 }
 
 static void on_sighup_done(void *data, const struct rules_end *end)
@@ -156,6 +173,10 @@ static int on_sighup(sd_event_source *source, const struct signalfd_siginfo *inf
 	};
 	struct rules_end end = {0};
 
+	if (confirm_check_reload(daemon->confirm, &end.err) < 0) {
+		log_error("SIGHUP: nothing is reloaded: %s", end.err.text);
+		return 0;
+	}
 	/* One that has not begun reads the file as it is now. */
 	if (daemon->reloads >= RELOADS_AT_ONCE) {
 		log_notice("another reload waits already");
@@ -243,6 +264,7 @@ static int open_control(struct daemon *daemon, const struct config *config, stru
 
 int daemon_start(struct daemon *daemon, struct config *config, struct error *err)
 {
+	const struct confirm_watcher watcher = {on_went_back, daemon};
 	_cleanup_(config_freep) struct config *owned = config;
 	int r;
 
@@ -277,7 +299,8 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	if (r < 0)
 		return r;
 	take_pointer(&owned);
-	return add_sources(daemon, err);
+	r = confirm_open(daemon->event, daemon->rules, &watcher, &daemon->confirm, err);
+	return r < 0 ? r : add_sources(daemon, err);
 }
 
 int daemon_run(struct daemon *daemon, struct error *err)
@@ -318,6 +341,7 @@ void daemon_stop(struct daemon *daemon)
 	sd_event_source_disable_unref(daemon->expiry_source);
 	sd_event_source_disable_unref(daemon->fold_source);
 	rules_close(daemon->rules);
+	confirm_close(daemon->confirm);
 	control_close(daemon->control);
 	interfaces_close(daemon->interfaces);
 	tc_close(daemon->tc);

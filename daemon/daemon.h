@@ -2,6 +2,7 @@
 /* The parts of a running daemon, and what is done with the whole. */
 #pragma once
 
+#include "confirm.h"
 #include "control.h"
 #include "interfaces.h"
 #include "links.h"
@@ -22,12 +23,15 @@ struct daemon {
 	struct interfaces *interfaces;
 	struct worker *worker;
 	struct rules *rules;
+	struct confirm *confirm;
 	struct control *control;
 	sd_event_source *links_source, *expiry_source, *settle_source, *fold_source;
 	bool fold_failed; /* it was logged */
 	unsigned reloads; /* that run or wait */
 	s64 started_s, config_loaded_s;
-	u64 started_ns; /* CLOCK_BOOTTIME */
+	s64 previous_loaded_s;	 /* of the configuration before it */
+	bool config_unconfirmed; /* the one in force is not the file's, which nobody confirmed */
+	u64 started_ns;		 /* CLOCK_BOOTTIME */
 };
 
 /*

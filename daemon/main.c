@@ -3,6 +3,7 @@
 #include "address_list.h"
 #include "daemon.h"
 #include "log.h"
+#include "store.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -121,17 +122,44 @@ static int set_log_level(const struct options *options, const struct config *con
 	return 0;
 }
 
-static int run(const struct options *options, struct config *config)
+/* Where nobody confirmed the file's configuration, the one before it takes its place. */
+static int take_confirmed(struct config **config, bool *ret_taken)
+{
+	struct config_errors errors = {0};
+	struct config *confirmed;
+	char path[STORE_FILE_MAX];
+
+	/* With a path that is too long there is no store either, which tells. */
+	if (store_unconfirmed_path((*config)->daemon.state_dir, path, NULL) < 0 ||
+	    (access(path, F_OK) < 0 && errno == ENOENT))
+		return 0;
+	if (config_load(path, &confirmed, &errors) < 0) {
+		print_errors(path, &errors);
+		config_errors_clear(&errors);
+		return -EINVAL;
+	}
+	config_free(*config);
+	*config = confirmed;
+	*ret_taken = true;
+	return 0;
+}
+
+static int run(const struct options *options, struct config *config, bool unconfirmed)
 {
 	struct daemon daemon = {
 		.config_file = options->config_file,
 		.log_level_fixed = options->log_level,
+		.config_unconfirmed = unconfirmed,
 		.pin_dir_lock = -1,
 	};
 	struct error err;
 	int r;
 
 	log_adopt_libraries();
+	if (unconfirmed)
+		log_warning("the configuration in %s was not confirmed: the one before it is in "
+			    "force; fwctl reload takes the file",
+			    options->config_file);
 	r = daemon_start(&daemon, config, &err);
 	if (!r)
 		r = daemon_run(&daemon, &err);
@@ -146,6 +174,7 @@ int main(int argc, char *argv[])
 	struct options options = {.config_file = CONFIG_DEFAULT_FILE};
 	struct config_errors errors = {0};
 	struct config *config = NULL;
+	bool unconfirmed = false;
 	int status = read_options(argc, argv, &options);
 
 	if (status >= 0)
@@ -155,12 +184,14 @@ int main(int argc, char *argv[])
 		config_errors_clear(&errors);
 		return EXIT_FAILURE;
 	}
-	if (set_log_level(&options, config) < 0)
+	if (!options.check && take_confirmed(&config, &unconfirmed) < 0)
+		status = EXIT_FAILURE;
+	else if (set_log_level(&options, config) < 0)
 		status = 2;
 	else if (options.check)
 		status = check_feeds(config);
 	else
-		return run(&options, config);
+		return run(&options, config, unconfirmed);
 	config_free(config);
 	return status;
 }

@@ -67,6 +67,7 @@ def daemon(shared_daemon):
     ("redirect del tcp/80", FAILED, "tcp/80"),
     ("list --origin feed", FAILED, '"feed"'),
     ("reload", DONE, ""),
+    ("confirm", FAILED, "nothing waits for confirmation"),
     ("flush", DONE, ""),
     ("flush now", USAGE, "now"),
     ("", USAGE, "command"),

@@ -30,6 +30,7 @@ VARYING = [
     (re.compile(r"\b(\d+(w|d|h|m|s|ms))+\b"), "AGE"),
     (re.compile(r"^eth0 +\d+ +native, (single program|dispatcher)", re.MULTILINE), "eth0 INDEX native, SHARED-OR-NOT"),
     (re.compile(r"(?<=_s\": )\d+"), "SECONDS"),
+    (re.compile(r"(?<=back in )\d+(?= s)|(?<=or wait )\d+(?= s)"), "LEFT"),
     (re.compile(r" +"), " "),  # columns are as wide as what varies in them
 ]
 

@@ -104,6 +104,12 @@ Test(command, line_becomes_a_request_that_the_daemon_takes)
 		 "\"comment\": \"\"}");
 	requests("add 10.0.0.5 --comment", "--json",
 		 "{\"command\": \"add\", \"prefixes\": [\"10.0.0.5\"], \"comment\": \"--json\"}");
+	requests("add 10.0.0.5 --ttl 61s --confirm 1m", NULL,
+		 "{\"command\": \"add\", \"prefixes\": [\"10.0.0.5\"], \"ttl\": \"61s\", "
+		 "\"confirm\": \"1m\"}");
+	requests("reload", NULL, "{\"command\": \"reload\"}");
+	requests("reload --confirm 60s", NULL, "{\"command\": \"reload\", \"confirm\": \"60s\"}");
+	requests("confirm", NULL, "{\"command\": \"confirm\"}");
 	requests("del -- 10.0.0.5", NULL, "{\"command\": \"del\", \"prefixes\": [\"10.0.0.5\"]}");
 	requests("list", NULL, "{\"command\": \"list\"}");
 	requests(
@@ -252,6 +258,28 @@ Test(command, arguments_are_checked)
 	refused("redirect add tcp/80 a/b", NULL, "is not an interface name");
 	refused("redirect add tcp/80 tun0 --mode fast", NULL, "--mode: \"fast\" is not a mode");
 	refused("redirect del tcp/80 --direction up", NULL, "\"up\" is not a direction");
+}
+
+Test(command, confirmation_waits_from_1_second_to_1_hour)
+{
+	requests("reload --confirm 1", NULL, "{\"command\": \"reload\", \"confirm\": \"1\"}");
+	requests("reload --confirm 3600", NULL, "{\"command\": \"reload\", \"confirm\": \"3600\"}");
+	refused("reload --confirm 0", NULL, "--confirm: ");
+	refused("reload --confirm 3601", NULL,
+		"--confirm: \"3601\" is too long to wait for a confirmation; expected 1s to 1h");
+	refused("reload --confirm", NULL, "--confirm needs a value: TIME");
+	refused("confirm 10.0.0.1", NULL, "confirm: unexpected \"10.0.0.1\"");
+	refused("del 10.0.0.1 --confirm 1m", NULL, "del has no option \"--confirm\"");
+}
+
+Test(command, what_ends_before_it_would_go_back_needs_no_confirmation)
+{
+	refused("add 10.0.0.1 --ttl 60 --confirm 1m", NULL,
+		"--ttl 60 is over by the end of --confirm 1m, so that there is nothing to confirm");
+	refused("add 10.0.0.1 --confirm 1m --ttl 1s", NULL, "nothing to confirm");
+	requests("add 10.0.0.1 --confirm 1m --ttl 61", NULL,
+		 "{\"command\": \"add\", \"prefixes\": [\"10.0.0.1\"], \"ttl\": \"61\", "
+		 "\"confirm\": \"1m\"}");
 }
 
 /* A text of n bytes. */
@@ -410,7 +438,8 @@ Test(command, usage_names_every_argument)
 	_cleanup_free_ char *replace = command_usage(&commands[COMMAND_FEED_REPLACE]);
 
 	cr_expect_str_eq(add,
-			 "fwctl add {ADDR[/LEN]... | -f FILE | -} [--ttl TIME] [--comment TEXT]");
+			 "fwctl add {ADDR[/LEN]... | -f FILE | -} [--ttl TIME] [--comment TEXT] "
+			 "[--confirm TIME]");
 	cr_expect_str_eq(list, "fwctl list [ADDR[/LEN]] [--origin NAME]");
 	cr_expect_str_eq(replace, "fwctl feed replace NAME {-f FILE | -}");
 }

@@ -195,6 +195,9 @@ PRINTED = {
     "status-extremes": (["status"], [{
         "ok": True, "interfaces": [], "maps": {"bytes": 1023, "capacity": -100}, "allowlist": {"entries": 999, "max_entries": 1000},
         "blacklist": {"entries": -2**63, "max_entries": 2**63 - 1}}]),
+    "status-confirm": (["status"], [{**STATUS, "config_unconfirmed": False,
+                                     "confirm": {"command": "reload", "left_s": 42}}]),
+    "status-unconfirmed": (["status"], [{**STATUS, "config_unconfirmed": True, "confirm": None}]),
     "status-bare": (["status"], [{"ok": True, "interfaces": []}]),
     "stats": (["stats"], [STATS]),
     "add": (["add", "10.0.0.5"], [{"ok": True, "added": 1, "updated": 0}]),
@@ -205,6 +208,9 @@ PRINTED = {
     "redirect-add": (["redirect", "add", "tcp/80", "tun0"], [{"ok": True, "added": 1, "updated": 0}]),
     "redirect-del": (["redirect", "del", "tcp/80"], [{"ok": True, "deleted": 1}]),
     "reload": (["reload"], [{"ok": True, "added": 1, "removed": 2}]),
+    "add-confirm": (["add", "10.0.0.5", "--confirm", "5m"], [{"ok": True, "added": 1, "updated": 0, "confirm_s": 300}]),
+    "reload-confirm": (["reload", "--confirm", "60s"], [{"ok": True, "added": 1, "removed": 2, "confirm_s": 60}]),
+    "confirm": (["confirm"], [{"ok": True, "confirmed": "reload"}]),
 }
 
 
@@ -226,7 +232,7 @@ def test_prints_what_the_golden_file_says(daemon, case):
 
 def test_every_printer_has_a_golden_file():
     commands = re.findall(r"^  ([a-z][a-z ]*[a-z])  ", fwctl("help").stdout.decode(), re.M)
-    assert len(commands) == 17
+    assert len(commands) == 18
     typed = {" ".join(arguments) + " " for arguments, _ in PRINTED.values()}
     assert all(any(line.startswith(f"{command} ") for line in typed) for command in commands)
 
@@ -652,13 +658,13 @@ def complete(*words):
 
 def test_completion_knows_the_commands_their_options_and_choices():
     assert complete("") == {"help", "add", "del", "list", "test", "flush", "allow", "feed", "redirect", "status",
-                            "stats", "reload"}
+                            "stats", "reload", "confirm"}
     assert complete("-s", "/x", "--json", "st") == {"status", "stats"}
     assert complete("allow", "") == complete("redirect", "") == {"add", "del", "list"}
     assert complete("feed", "") == {"list", "replace", "reload"}
     assert complete("feed", "replace", "drop", "-f", str(SOURCE / "ctl/mai")) == {str(SOURCE / "ctl/main.c")}
     assert complete("help", "redirect", "a") == {"add"}
-    assert complete("add", "10.0.0.1", "-") == {"-f", "--ttl", "--comment", "-s", "--json", "--help"}
+    assert complete("add", "10.0.0.1", "-") == {"-f", "--ttl", "--comment", "--confirm", "-s", "--json", "--help"}
     assert complete("redirect", "add", "tcp/80", "--d") == {"--direction"}
     assert complete("redirect", "add", "tcp/80", "--direction", "") == {"in", "out"}
     assert complete("redirect", "add", "tcp/80", "--mode", "") == {"auto", "l2", "neigh", "ingress"}
