@@ -22,6 +22,9 @@
 /* Slots of a table that entries with an end may take; each of them can need a list. */
 #define TABLE_LISTS_MAX 4096
 
+/* From here on, as much room again would be a lot of memory. */
+#define LARGE_FROM (256u << 10)
+
 #define FAMILIES 2
 
 /* Where an entry stands while it is changed. */
@@ -46,6 +49,7 @@ struct prefix_map {
 	struct side sides[FWD_TRIES];
 	struct trie tries[FWD_TRIES];
 	u32 size[TABLE_COUNT];
+	bool growing; /* it is made with more room */
 
 	struct staged *staged;
 	size_t n_staged;
@@ -399,16 +403,27 @@ int prefix_map_fd(const struct prefix_map *map, enum prefix_map_part part)
 
 /* ---- building ---- */
 
-/* An eighth more, for what comes one by one; element 0 stands for none. */
-static u32 room_for_entries(size_t n, size_t least)
+/*
+ * For what comes one by one: an eighth, or, where much does, as much as there is; of a large set
+ * half of that. So a set that grows does not need other maps, and programs, all the time.
+ */
+static size_t room_beside(size_t n, bool growing)
 {
-	return (u32)(n + n / 8 + least + 1);
+	if (!growing)
+		return n / 8;
+	return n < LARGE_FROM ? n : n / 2;
+}
+
+/* Element 0 stands for none. */
+static u32 room_for_entries(size_t n, size_t least, bool growing)
+{
+	return (u32)(n + room_beside(n, growing) + least + 1);
 }
 
 /* Changes copy what they touch, and what they leave waits for a grace period. */
-static u32 room_for_lines(u32 used, u32 tables)
+static u32 room_for_lines(u32 used, u32 tables, bool growing)
 {
-	return used + used / 4 + 1024 + tables * FWD_TABLE_LINES;
+	return used + used / 8 + (u32)room_beside(used, growing) + 1024 + tables * FWD_TABLE_LINES;
 }
 
 static int fill_entries(struct prefix_map *map, const struct prefix_item *items, size_t n,
@@ -419,9 +434,10 @@ static int fill_entries(struct prefix_map *map, const struct prefix_item *items,
 
 	for (size_t i = 0; i < n; i++)
 		n6 += items[i].prefix.family == FAMILY_IPV6;
-	r = make_part(map, PART_ENTRIES4, bank, room_for_entries(n - n6, 256), err);
+	r = make_part(map, PART_ENTRIES4, bank, room_for_entries(n - n6, 256, map->growing), err);
 	if (!r)
-		r = make_part(map, PART_ENTRIES6, bank, room_for_entries(n6, 64), err);
+		r = make_part(map, PART_ENTRIES6, bank, room_for_entries(n6, 64, map->growing),
+			      err);
 	if (!r)
 		r = attach_entries(map, err);
 	for (size_t i = 0; !r && i < n; i++) {
@@ -485,7 +501,7 @@ static int move_lines(struct prefix_map *map, const struct line_pool *built, uns
 	prefix_map_roots(map, roots);
 	for (size_t i = 0; i < FWD_TRIES; i++)
 		tables += (roots[i] & FWD_CELL_TABLE) == FWD_CELL_TABLE;
-	r = make_part(map, PART_LINES, bank, room_for_lines(end, tables), err);
+	r = make_part(map, PART_LINES, bank, room_for_lines(end, tables, map->growing), err);
 	if (r < 0)
 		return r;
 	memcpy(map->memory[PART_LINES], line_pool_lines(built), end * sizeof(struct fwd_line));
@@ -529,8 +545,8 @@ static int build_lines(struct prefix_map *map, const struct prefix_item *items, 
 	return r;
 }
 
-int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
-		     struct prefix_map **ret, struct error *err)
+static int build(const struct prefix_item *items, size_t n, unsigned bank, bool growing,
+		 struct prefix_map **ret, struct error *err)
 {
 	_cleanup_(prefix_map_closep) struct prefix_map *map = new_map();
 	_cleanup_free_ u32 *indices = calloc(n + 1, sizeof(*indices));
@@ -538,6 +554,7 @@ int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
 
 	if (!map || !indices)
 		return error_no_memory(err);
+	map->growing = growing;
 	r = fill_entries(map, items, n, bank, indices, err);
 	if (!r)
 		r = build_lines(map, items, indices, n, bank, err);
@@ -545,6 +562,18 @@ int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
 		return r;
 	*ret = take_pointer(&map);
 	return 0;
+}
+
+int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
+		     struct prefix_map **ret, struct error *err)
+{
+	return build(items, n, bank, false, ret, err);
+}
+
+int prefix_map_build_growing(const struct prefix_item *items, size_t n, unsigned bank,
+			     struct prefix_map **ret, struct error *err)
+{
+	return build(items, n, bank, true, ret, err);
 }
 
 /* ---- taking up ---- */
@@ -678,7 +707,7 @@ bool prefix_map_fits(const struct prefix_map *map)
 
 bool prefix_map_is_large(const struct prefix_map *map)
 {
-	return map->elements[PART_LINES] > room_for_lines(0, 0) + 1;
+	return map->elements[PART_LINES] > room_for_lines(0, 0, false) + 1;
 }
 
 size_t prefix_map_bytes(const struct prefix_map *map)

@@ -56,6 +56,10 @@ struct prefix_item {
 int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
 		     struct prefix_map **ret, struct error *err);
 
+/* The same with more room, for a set that small changes have made outgrow its maps. */
+int prefix_map_build_growing(const struct prefix_item *items, size_t n, unsigned bank,
+			     struct prefix_map **ret, struct error *err);
+
 /*
  * Takes up the maps of an earlier daemon, whose descriptors it duplicates. -EUCLEAN: they do not
  * hold what they should.

@@ -12,6 +12,9 @@
 /* Rules that end are removed in groups, so that a request never waits long behind them. */
 #define EXPIRE_AT_ONCE RULES_SMALL
 
+/* From here on, a row of the database for all of them costs less than a row each. */
+#define BATCH_LEAST 64
+
 /* When ended rules that could not be removed are tried again. */
 #define EXPIRE_AGAIN_NS (10 * NS_PER_S)
 
@@ -360,10 +363,43 @@ static int compute_changes(const struct rules *rules, const struct edit *edit,
 	return 0;
 }
 
-int rules_store_edit(struct store *store, const struct edit *edit, struct error *err)
+/* Rules that differ in their prefix only, or their removal. */
+static bool is_batch(const struct edit *edit)
+{
+	const struct rule *puts = edit->puts;
+
+	for (size_t i = 1; i < edit->n_puts; i++)
+		if (puts[i].expires_ns != puts[0].expires_ns || puts[i].comment != puts[0].comment)
+			return false;
+	return edit->n_puts ? edit->n_puts >= BATCH_LEAST && !edit->n_removes
+			    : edit->n_removes >= BATCH_LEAST;
+}
+
+static int store_as_batch(struct store *store, const struct edit *edit, struct error *err)
+{
+	struct store_bulk_change change = {
+		.table = (enum store_table)edit->table,
+		.removes = edit->n_removes,
+		.created_s = wall_s(),
+	};
+	_cleanup_free_ struct prefix *prefixes = NULL;
+
+	if (edit->n_removes)
+		return store_batch(store, &change, edit->removes, edit->n_removes, err);
+	prefixes = calloc(edit->n_puts, sizeof(*prefixes));
+	if (!prefixes)
+		return error_no_memory(err);
+	for (size_t i = 0; i < edit->n_puts; i++)
+		prefixes[i] = edit->puts[i].prefix;
+	change.expires_ns = edit->puts[0].expires_ns;
+	change.comment = comment_text(edit->puts[0].comment);
+	return store_batch(store, &change, prefixes, edit->n_puts, err);
+}
+
+static int store_one_by_one(struct store *store, const struct edit *edit, struct error *err)
 {
 	enum store_table table = (enum store_table)edit->table;
-	int r = store_begin(store, err);
+	int r = 0;
 
 	for (size_t i = 0; !r && i < edit->n_puts; i++)
 		r = store_put(store, table, &edit->puts[i], err);
@@ -371,6 +407,19 @@ int rules_store_edit(struct store *store, const struct edit *edit, struct error 
 		r = store_clear(store, table, err);
 	for (size_t i = 0; !r && i < edit->n_removes; i++)
 		r = store_remove(store, table, &edit->removes[i], err);
+	return r;
+}
+
+int rules_store_edit(struct store *store, const struct edit *edit, struct error *err)
+{
+	bool batch = is_batch(edit);
+	int r = batch ? store_keep_bound(store, (enum store_table)edit->table, err) : 0;
+
+	if (!r)
+		r = store_begin(store, err);
+	if (r < 0)
+		return r;
+	r = batch ? store_as_batch(store, edit, err) : store_one_by_one(store, edit, err);
 	if (!r)
 		r = store_commit(store, err);
 	if (r < 0)
@@ -561,6 +610,7 @@ static int submit_small(struct rules *rules, struct rules_request *request, stru
 	case RULES_RELOAD:
 	case RULES_RESTORE:
 	case RULES_RESIZE:
+	case RULES_SNAPSHOT:
 		return -E2BIG;
 	}
 	return -EINVAL;
@@ -596,6 +646,7 @@ int rules_submit(struct rules *rules, struct rules_request *request,
 	}
 	rules_request_clear(request);
 	change_keep_fitting(rules);
+	change_keep_stored(rules);
 	return r;
 }
 
@@ -653,6 +704,7 @@ static void remove_ended(struct rules *rules, const struct prefix *ended, size_t
 		i += some;
 	}
 	change_keep_fitting(rules);
+	change_keep_stored(rules);
 }
 
 u64 rules_expire(struct rules *rules)

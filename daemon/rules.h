@@ -55,6 +55,7 @@ enum rules_kind {
 	RULES_RELOAD,	    /* put another configuration in the place of the one in force */
 	RULES_RESTORE,	    /* go back to what an unconfirmed reload has replaced */
 	RULES_RESIZE,	    /* fit the maps to what is in them */
+	RULES_SNAPSHOT,	    /* put one file in the place of many stored changes of a table */
 };
 
 /* A configuration and its policy. */
@@ -75,7 +76,7 @@ void rules_in_force_clear(struct rules_in_force *in_force);
  */
 struct rules_request {
 	enum rules_kind kind;
-	enum prefix_table table; /* of RULES_ADD and RULES_REMOVE, as are: */
+	enum prefix_table table; /* of RULES_SNAPSHOT, RULES_ADD and RULES_REMOVE, as are: */
 	struct prefix *prefixes; /* to be put in order */
 	size_t n;
 	int list_fd;			/* a list of addresses instead of them; -1: none */

@@ -33,7 +33,8 @@ struct change {
 	/* For the worker. */
 	struct policy *before;
 	unsigned bank;
-	u64 expires_ns; /* of what RULES_ADD adds */
+	size_t capacity; /* of the maps in use */
+	u64 expires_ns;	 /* of what RULES_ADD adds */
 	s64 created_s;
 
 	/* Of the worker; `end` of both. */
@@ -45,6 +46,7 @@ struct change {
 	bool offered;			/* which is the datapath's already */
 	struct rule *puts;		/* of RULES_ADD without a bulk */
 	struct store_bulk *bulk;
+	struct store_snapshot *snapshot;
 	struct store_feed *feeds[CONFIG_FEEDS_MAX];
 	size_t n_feeds;
 	struct store_unconfirmed *unconfirmed;
@@ -68,6 +70,7 @@ static void clear_result(struct change *change)
 	prefix_map_close(change->prefixes);
 	free(change->puts);
 	store_bulk_drop(change->bulk);
+	store_snapshot_drop(change->snapshot);
 	for (size_t i = 0; i < change->n_feeds; i++)
 		store_feed_drop(change->feeds[i]);
 	store_unconfirmed_drop(change->unconfirmed);
@@ -389,6 +392,7 @@ static int make_policy(struct change *change, struct error *err)
 	case RULES_RESTORE:
 		return restore(change, err);
 	case RULES_RESIZE:
+	case RULES_SNAPSHOT:
 		return 0;
 	}
 	return -EINVAL;
@@ -431,6 +435,12 @@ static void count_reload(struct change *change)
 	}
 }
 
+/* What is made since small changes need room, not to give memory back. */
+static bool grows(const struct change *change, size_t n)
+{
+	return change->rebuild && n >= change->capacity / 2;
+}
+
 static int make_maps(struct change *change, struct error *err)
 {
 	_cleanup_free_ struct prefix_item *before = NULL, *after = NULL;
@@ -450,7 +460,10 @@ static int make_maps(struct change *change, struct error *err)
 	if (!change->rebuild && change->list.n <= RULES_SMALL)
 		return 0;
 	change->list.n = 0;
-	return prefix_map_build(after, n_after, change->bank, &change->prefixes, err);
+	return grows(change, n_after)
+		       ? prefix_map_build_growing(after, n_after, change->bank, &change->prefixes,
+						  err)
+		       : prefix_map_build(after, n_after, change->bank, &change->prefixes, err);
 }
 
 /* ---- the worker: what is to be durable ---- */
@@ -519,6 +532,7 @@ static int write_files(struct change *change, struct error *err)
 				       &change->n_feeds, err);
 	case RULES_FLUSH:
 	case RULES_RESIZE:
+	case RULES_SNAPSHOT:
 		return 0;
 	}
 	return -EINVAL;
@@ -537,6 +551,45 @@ static void work(void *data)
 		end->r = make_maps(change, &end->err);
 	if (!end->r)
 		end->r = write_files(change, &end->err);
+}
+
+/* ---- snapshots of what is stored ---- */
+
+/* In the thread. No packet sees anything of it. */
+static void write_snapshot(void *data)
+{
+	struct change *change = data;
+	struct rules_end *end = &change->end;
+
+	end->r = store_snapshot_write(
+		change->snapshot, rules_runtime(change->before, change->request.table), &end->err);
+}
+
+/* After a failure the next one is tried when there are as many changes again. */
+static void end_snapshot(struct change *change)
+{
+	struct rules *rules = change->rules;
+	struct rules_end *end = &change->end;
+	size_t *least = &rules->stored_least[change->request.table];
+
+	if (!end->r)
+		end->r = store_snapshot_commit(rules->store, change->snapshot, &end->err);
+	*least = end->r ? *least + STORE_BULKS_MANY : 0;
+}
+
+void change_keep_stored(struct rules *rules)
+{
+	for (unsigned table = 0; table < STORE_TABLES; table++) {
+		struct rules_request request = {
+			.kind = RULES_SNAPSHOT, .table = (enum prefix_table)table, .list_fd = -1};
+		size_t n = 0;
+
+		if (rules->changes ||
+		    store_pending(rules->store, (enum store_table)table, &n, NULL) < 0 ||
+		    n < STORE_BULKS_MANY + rules->stored_least[table])
+			continue;
+		change_start(rules, &request, &(struct rules_later){0});
+	}
 }
 
 /* ---- the event loop: what happened meanwhile ---- */
@@ -917,12 +970,15 @@ static void finish(void *data)
 	struct rules *rules = change->rules;
 	struct rules_end *end = &change->end;
 	bool resized = change->request.kind == RULES_RESIZE;
+	bool stored = change->request.kind == RULES_SNAPSHOT;
 
-	if (!end->r && change->lost_note)
+	if (stored)
+		end_snapshot(change);
+	else if (!end->r && change->lost_note)
 		end->r = error_no_memory(&end->err);
-	if (!end->r)
+	else if (!end->r)
 		end->r = put_in_force(change, &end->err);
-	if (must_repeat(change)) {
+	if (!stored && must_repeat(change)) {
 		clear_result(change);
 		begin(rules);
 		return;
@@ -933,13 +989,17 @@ static void finish(void *data)
 	if (change->later.done)
 		change->later.done(change->later.data, end);
 	else if (end->r < 0)
-		log_error("cannot fit the maps to their content: %s", end->err.text);
+		log_error("cannot %s: %s",
+			  stored ? "put stored changes together" : "fit the maps to their content",
+			  end->err.text);
 	rules->changes = change->next;
 	change_free(change);
 	begin(rules);
 	/* One that failed would only fail again. */
 	if (!resized)
 		change_keep_fitting(rules);
+	if (!stored)
+		change_keep_stored(rules);
 }
 
 static int make_bulk(struct change *change, struct error *err)
@@ -971,13 +1031,21 @@ static int start_work(struct change *change)
 	struct rules_end *end = &change->end;
 
 	change->bank = datapath_offered_bank(rules->dp);
+	change->capacity = prefix_map_capacity(datapath_prefixes(rules->dp));
 	change->created_s = wall_s();
 	change->expires_ns = rules_end_of_add(&change->request);
 	if (policy_clone(rules->policy, &change->before) < 0)
 		end->r = error_no_memory(&end->err);
-	if (!end->r)
+	if (!end->r && change->request.kind == RULES_SNAPSHOT)
+		end->r = store_snapshot_new(rules->store, (enum store_table)change->request.table,
+					    &change->snapshot, &end->err);
+	else if (!end->r)
 		end->r = make_bulk(change, &end->err);
-	return worker_run(rules->worker, end->r ? give_up : work, finish, change);
+	return worker_run(rules->worker,
+			  end->r	     ? give_up
+			  : change->snapshot ? write_snapshot
+					     : work,
+			  finish, change);
 }
 
 /* The next change, if there is one. */

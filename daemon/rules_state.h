@@ -18,7 +18,9 @@ struct rules {
 	struct worker *worker;
 	struct expiry expiry;
 	bool adopted;
-	struct change *changes; /* large ones, in order; the first is being made */
+	struct change *changes;		  /* large ones, in order; the first is being made */
+	size_t stored_least[TABLE_COUNT]; /* so many stored changes ask for a snapshot, more than
+					     STORE_BULKS_MANY */
 };
 
 struct ruleset *rules_runtime(const struct policy *policy, enum prefix_table table);
@@ -65,6 +67,9 @@ int change_start(struct rules *rules, struct rules_request *request,
 
 /* Fits the maps to what is in them, ahead of need, so that a change seldom has to wait for it. */
 void change_keep_fitting(struct rules *rules);
+
+/* Has a snapshot made where many changes are stored that were not folded yet. */
+void change_keep_stored(struct rules *rules);
 
 /* A small change of this prefix was made, which a large one on its way does not know of yet. */
 void change_note(struct rules *rules, enum prefix_table table, const struct prefix *prefix);

@@ -12,7 +12,7 @@
 
 /* "fwd" and the version of the schema; see SQLite's PRAGMA application_id and user_version. */
 #define APPLICATION_ID 0x667764
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
@@ -37,6 +37,14 @@
 	"created_s = CASE WHEN expires_boot_ns <> 0 AND expires_s <= excluded.created_s "        \
 	"THEN excluded.created_s ELSE created_s END, expires_boot_ns = excluded.expires_boot_ns" \
 	", expires_s = excluded.expires_s, comment = excluded.comment, seq = excluded.seq "      \
+	"WHERE seq < excluded.seq"
+
+/* S1. It knows the age. */
+#define FOLD_SNAPSHOT_INTO(table)                                                              \
+	"INSERT INTO " table " (prefix, created_s, expires_boot_ns, expires_s, comment, seq) " \
+	"VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (prefix) DO UPDATE SET "                  \
+	"created_s = excluded.created_s, expires_boot_ns = excluded.expires_boot_ns, "         \
+	"expires_s = excluded.expires_s, comment = excluded.comment, seq = excluded.seq "      \
 	"WHERE seq < excluded.seq"
 
 /* As many rows as a step of folding takes. */
@@ -64,10 +72,16 @@ static const char *const statement_sql[] = {
 	[ADD_CLEAR] = "INSERT INTO bulk (tbl, kind, created_s, expires_boot_ns, expires_s, file, "
 		      "n, checksum, folded) VALUES (?1, 2, 0, 0, 0, 0, 0, 0, 0)",
 	[ADD_BULK] = "INSERT INTO bulk (tbl, kind, created_s, expires_boot_ns, expires_s, "
-		     "comment, file, n, checksum, folded) "
-		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0)",
+		     "comment, file, n, checksum, folded, keys) "
+		     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10)",
 	[MOVE_BULK] = "UPDATE bulk SET folded = ?2 WHERE seq = ?1",
 	[END_BULK] = "DELETE FROM bulk WHERE seq = ?1",
+	[FOLD_SNAPSHOT_BLOCK] = FOLD_SNAPSHOT_INTO("block"),
+	[FOLD_SNAPSHOT_ALLOW] = FOLD_SNAPSHOT_INTO("allow"),
+	[FILL_SNAPSHOT] = "UPDATE bulk SET kind = 3, file = ?2, n = ?3, checksum = ?4 WHERE "
+			  "seq = ?1 AND NOT EXISTS (SELECT 1 FROM bulk AS newer WHERE "
+			  "newer.tbl = bulk.tbl AND newer.kind = 2 AND newer.seq > ?1)",
+	[END_OLDER] = "DELETE FROM bulk WHERE tbl = ?1 AND seq < ?2",
 	[PUT_REDIRECT] = "INSERT OR REPLACE INTO redirect (interface, direction, protocol, "
 			 "port_first, port_last, target, mode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 	[REMOVE_REDIRECT] = "DELETE FROM redirect WHERE interface = ?1 AND direction = ?2 AND "
@@ -77,7 +91,7 @@ static const char *const statement_sql[] = {
 	[ROLLBACK] = "ROLLBACK",
 };
 _Static_assert(ARRAY_SIZE(statement_sql) == STATEMENTS, "the text of each statement");
-_Static_assert(BULK_CLEAR == 2, "the number in FORGET_CLEAR and ADD_CLEAR");
+_Static_assert(BULK_CLEAR == 2 && BULK_SNAPSHOT == 3, "the numbers in the statements");
 _Static_assert(STORE_BLOCK == 0 && STORE_ALLOW == 1 && STORE_TABLES == 2,
 	       "the numbers in MARK_REMOVED_IN");
 
@@ -105,6 +119,9 @@ static const char schema_2[] =
 	" kind INTEGER NOT NULL, created_s INTEGER NOT NULL, expires_boot_ns INTEGER NOT NULL,"
 	" expires_s INTEGER NOT NULL, comment TEXT, file INTEGER NOT NULL, n INTEGER NOT NULL,"
 	" checksum INTEGER NOT NULL, folded INTEGER NOT NULL);";
+
+/* Version 3 has bulk changes with their keys, and snapshots. */
+static const char schema_3[] = "ALTER TABLE bulk ADD COLUMN keys BLOB;";
 
 int store_damaged(const struct store *store, const char *why, struct error *err)
 {
@@ -156,7 +173,7 @@ int store_query(struct store *store, const char *sql, s64 *ret, struct error *er
 	return r;
 }
 
-static void read_boot_id(char id[static 40])
+void boot_id_read(char id[static 40])
 {
 	_cleanup_fclose_ FILE *file = fopen(BOOT_ID_FILE, "re");
 
@@ -172,7 +189,7 @@ static int compare_boot(struct store *store, struct error *err)
 	char id[40];
 	int r = 0;
 
-	read_boot_id(id);
+	boot_id_read(id);
 	if (sqlite3_prepare_v2(store->db, "SELECT value FROM meta WHERE key = 'boot_id'", -1,
 			       &statement, NULL) != SQLITE_OK)
 		return store_db_error(store, "read", err);
@@ -194,12 +211,23 @@ static int compare_boot(struct store *store, struct error *err)
 	return r;
 }
 
+/* Never more than the whole span: a wall clock that starts in the past must not add to it. */
+u64 end_carried_over(s64 expires_s, s64 created_s)
+{
+	s64 left_s = expires_s - wall_s(), span_s = expires_s - created_s;
+	s64 end_ns;
+
+	if (span_s < 1)
+		span_s = 1;
+	end_ns = (left_s < span_s ? left_s : span_s) * (s64)NS_PER_S + (s64)boot_ns();
+	return end_ns < 1 ? 1 : (u64)end_ns;
+}
+
+/* The same for rows. */
 static int carry_over(struct store *store, const char *table, struct error *err)
 {
 	char sql[256];
 
-	/* Never more than the whole span: a wall clock that starts in the past must not add to it.
-	 */
 	snprintf(sql, sizeof(sql),
 		 "UPDATE %s SET expires_boot_ns = max(1, min(expires_s - %lld, "
 		 "max(expires_s - created_s, 1)) * 1000000000 + %lld) WHERE expires_boot_ns <> 0",
@@ -258,17 +286,17 @@ static int check_version(struct store *store, s64 *ret_version, struct error *er
 	return 0;
 }
 
-/* In one transaction: from nothing, or from version 1. */
+/* In one transaction: from nothing, or from an earlier version. */
 static int upgrade_schema(struct store *store, s64 version, struct error *err)
 {
-	char sql[sizeof(schema_1) + sizeof(schema_2) + 128];
+	char sql[sizeof(schema_1) + sizeof(schema_2) + sizeof(schema_3) + 128];
 
 	if (version == SCHEMA_VERSION)
 		return 0; /* writing it again would need room on the disk */
 	snprintf(sql, sizeof(sql),
-		 "BEGIN IMMEDIATE; PRAGMA application_id = %d; PRAGMA user_version = %d; %s %s "
+		 "BEGIN IMMEDIATE; PRAGMA application_id = %d; PRAGMA user_version = %d; %s %s %s "
 		 "COMMIT",
-		 APPLICATION_ID, SCHEMA_VERSION, schema_1, schema_2);
+		 APPLICATION_ID, SCHEMA_VERSION, schema_1, version < 2 ? schema_2 : "", schema_3);
 	return store_execute(store, sql, "set up", err);
 }
 

@@ -80,9 +80,24 @@ struct store_bulk_change {
 	const char *comment; /* copied */
 };
 
-/* The most that wait to be folded; store_bulk_commit() folds the oldest where there are as many. */
-#define STORE_BULKS_MAX 64
+/*
+ * The most of a table that wait to be folded: where there are as many, the oldest is folded first.
+ * From STORE_BULKS_MANY on a snapshot is due.
+ */
+#define STORE_BULKS_MAX	 512
+#define STORE_BULKS_MANY 128
 
+/*
+ * Within store_begin() and store_commit(): the prefixes, in order, each once, as one row, where
+ * single ones would have the disk write a page each. For some thousand at most.
+ */
+int store_batch(struct store *store, const struct store_bulk_change *change,
+		const struct prefix *prefixes, size_t n, struct error *err);
+
+/* In front of store_begin(): makes room for a bulk change where STORE_BULKS_MAX are pending. */
+int store_keep_bound(struct store *store, enum store_table table, struct error *err);
+
+/* In a file. */
 struct store_bulk;
 
 /* Does not use the disk but for making a directory, once. */
@@ -111,6 +126,32 @@ DEFINE_CLEANUP(struct store_bulk *, store_bulk_drop);
  * error nothing is lost: it may be called again.
  */
 int store_fold(struct store *store, bool *ret_more, struct error *err);
+
+/* ---- snapshots ---- */
+
+/*
+ * All rules of a table in one file, in the place of the bulk changes that came before. Folding many
+ * changes that are all over the table would have the disk write the table many times.
+ */
+struct store_snapshot;
+
+/* How many bulk changes of the table are pending. */
+int store_pending(struct store *store, enum store_table table, size_t *ret, struct error *err);
+
+/* What is in the table now is what store_snapshot_write() has to be given. */
+int store_snapshot_new(struct store *store, enum store_table table, struct store_snapshot **ret,
+		       struct error *err);
+
+/* Writes the rules and waits for the disk. For any thread, beside all other functions. */
+int store_snapshot_write(struct store_snapshot *snapshot, const struct ruleset *rules,
+			 struct error *err);
+
+/* Once a snapshot. One transaction of its own. */
+int store_snapshot_commit(struct store *store, struct store_snapshot *snapshot, struct error *err);
+
+/* The end of it; one that was not committed leaves no trace. For any thread. */
+void store_snapshot_drop(struct store_snapshot *snapshot);
+DEFINE_CLEANUP(struct store_snapshot *, store_snapshot_drop);
 
 /* ---- feeds ---- */
 

@@ -3,35 +3,49 @@
 
 #include <unistd.h>
 
-static void bind_put(sqlite3_stmt *statement, const struct pending_bulk *bulk)
+static int fold_record(struct store *store, const struct bulk_reader *reader, const u8 *record,
+		       struct error *err)
 {
-	sqlite3_bind_int64(statement, 2, bulk->created_s);
-	sqlite3_bind_int64(statement, 3, (s64)bulk->expires_ns);
-	sqlite3_bind_int64(statement, 4, bulk->expires_s);
-	sqlite3_bind_text(statement, 5, bulk->comment, -1, SQLITE_STATIC);
+	static const enum statement steps[BULK_KINDS] = {
+		[BULK_PUT] = FOLD_PUT_BLOCK,
+		[BULK_REMOVE] = FOLD_REMOVE_BLOCK,
+		[BULK_SNAPSHOT] = FOLD_SNAPSHOT_BLOCK,
+	};
+	const struct pending_bulk *bulk = reader->bulk;
+	enum statement which = steps[bulk->kind] + (unsigned)bulk->table;
+	sqlite3_stmt *statement = store->statements[which];
+	struct bulk_rule rule;
+	int r = bulk_reader_rule(reader, record, &rule, err);
+
+	if (r < 0)
+		return r;
+	sqlite3_bind_blob(statement, 1, record, KEY_SIZE, SQLITE_STATIC);
+	if (bulk->kind == BULK_REMOVE) {
+		sqlite3_bind_int64(statement, 2, bulk->seq);
+		return store_run(store, which, err);
+	}
+	sqlite3_bind_int64(statement, 2, rule.created_s);
+	sqlite3_bind_int64(statement, 3, (s64)rule.expires_ns);
+	sqlite3_bind_int64(statement, 4, rule.expires_s);
+	sqlite3_bind_text(statement, 5, rule.comment, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(statement, 6, bulk->seq);
+	return store_run(store, which, err);
 }
 
-static int fold_keys(struct store *store, const struct pending_bulk *bulk, size_t n,
-		     struct error *err)
+static int fold_records(struct store *store, const struct pending_bulk *bulk, size_t n,
+			struct error *err)
 {
-	enum statement which = (bulk->kind == BULK_PUT ? FOLD_PUT_BLOCK : FOLD_REMOVE_BLOCK) +
-			       (unsigned)bulk->table;
-	sqlite3_stmt *statement = store->statements[which];
-	u8 keys[KEYS_AT_ONCE * KEY_SIZE];
-	_cleanup_close_ int fd = -1;
-	int r = pending_bulk_open(store, bulk, &fd, err);
+	struct bulk_reader reader;
+	const u8 *record = NULL;
+	int r = bulk_reader_open(store, bulk, &reader, err);
 
-	if (!r)
-		r = pending_bulk_read(store, bulk, fd, bulk->folded, n, keys, err);
-	if (bulk->kind == BULK_PUT)
-		bind_put(statement, bulk);
-	else
-		sqlite3_bind_int64(statement, 2, bulk->seq);
 	for (size_t i = 0; !r && i < n; i++) {
-		sqlite3_bind_blob(statement, 1, keys + i * KEY_SIZE, KEY_SIZE, SQLITE_STATIC);
-		r = store_run(store, which, err);
+		r = bulk_reader_at(&reader, &record, err);
+		if (!r)
+			r = fold_record(store, &reader, record, err);
+		reader.at++;
 	}
+	bulk_reader_close(&reader);
 	return r;
 }
 
@@ -68,7 +82,7 @@ static int fold_within(struct store *store, const struct pending_bulk *bulk, siz
 	if (r < 0)
 		return r;
 	if (n)
-		r = fold_keys(store, bulk, n, err);
+		r = fold_records(store, bulk, n, err);
 	if (!r)
 		r = is_last ? end_bulk(store, bulk, err)
 			    : move_bulk(store, bulk, bulk->folded + n, err);
@@ -79,34 +93,20 @@ static int fold_within(struct store *store, const struct pending_bulk *bulk, siz
 	return r;
 }
 
-static int clear_within(struct store *store, const struct pending_bulk *bulk, bool *ret_ended,
-			struct error *err)
-{
-	enum statement which = FOLD_CLEAR_BLOCK + bulk->table;
-	bool ended;
-	int r;
-
-	sqlite3_bind_int64(store->statements[which], 1, bulk->seq);
-	sqlite3_bind_int(store->statements[which], 2, KEYS_AT_ONCE);
-	r = store_run(store, which, err);
-	if (r < 0)
-		return r;
-	ended = sqlite3_changes(store->db) < KEYS_AT_ONCE;
-	if (ended)
-		r = end_bulk(store, bulk, err);
-	if (!r)
-		*ret_ended = ended;
-	return r;
-}
-
-static int fold_clear(struct store *store, const struct pending_bulk *bulk, bool *ret_ended,
+/* Some of the rows that are older. */
+static int clear_some(struct store *store, const struct pending_bulk *bulk, bool *ret_all,
 		      struct error *err)
 {
+	enum statement which = FOLD_CLEAR_BLOCK + bulk->table;
 	int r = store_begin_relaxed(store, err);
 
 	if (r < 0)
 		return r;
-	r = clear_within(store, bulk, ret_ended, err);
+	sqlite3_bind_int64(store->statements[which], 1, bulk->seq);
+	sqlite3_bind_int(store->statements[which], 2, KEYS_AT_ONCE);
+	r = store_run(store, which, err);
+	if (!r)
+		*ret_all = sqlite3_changes(store->db) < KEYS_AT_ONCE;
 	if (!r)
 		r = store_commit(store, err);
 	if (r < 0)
@@ -115,24 +115,31 @@ static int fold_clear(struct store *store, const struct pending_bulk *bulk, bool
 }
 
 /*
- * A step that a loss of power undoes is done again, so only the last one of a bulk change with a
- * file waits for the disk: the file may go after it only (S5).
+ * A step that a loss of power undoes is done again, so only the last one of a bulk change waits for
+ * the disk: a file may go after it only (S5).
  */
 static int fold_some(struct store *store, const struct pending_bulk *bulk, bool *ret_ended,
 		     struct error *err)
 {
+	bool clears = bulk->kind == BULK_CLEAR || bulk->kind == BULK_SNAPSHOT, is_last;
 	u64 left = bulk->n - bulk->folded;
-	bool is_last = left <= KEYS_AT_ONCE;
+	size_t n = left < KEYS_AT_ONCE ? (size_t)left : KEYS_AT_ONCE;
 	char path[FILE_PATH_MAX];
-	int r;
+	int r = 0;
 
-	if (bulk->kind == BULK_CLEAR)
-		return fold_clear(store, bulk, ret_ended, err);
-	r = fold_within(store, bulk, is_last ? (size_t)left : KEYS_AT_ONCE, is_last, err);
+	is_last = n == left && !clears;
+	/* First what a snapshot has: most rows are there already, and only change. */
+	if (clears && !left) {
+		r = clear_some(store, bulk, &is_last, err);
+		if (!r && !is_last)
+			return 0;
+	}
+	if (!r)
+		r = fold_within(store, bulk, n, is_last, err);
 	if (r < 0)
 		return r;
-	if (is_last) {
-		pending_bulk_path(store, bulk->file, path);
+	if (is_last && bulk->file) {
+		bulk_path(store->dir, bulk->file, path);
 		unlink(path);
 	}
 	*ret_ended = is_last;
@@ -142,40 +149,43 @@ static int fold_some(struct store *store, const struct pending_bulk *bulk, bool 
 static int fold_oldest_some(struct store *store, bool *ret_more, struct error *err)
 {
 	struct pending_bulk *bulks = NULL;
-	bool ended = true;
+	bool ended = false;
 	size_t n = 0;
-	int r = pending_bulks_load(store, &bulks, &n, err);
+	int r = pending_bulks_load(store, 2, &bulks, &n, err);
 
 	if (r < 0)
 		return r;
 	if (n)
 		r = fold_some(store, &bulks[0], &ended, err);
 	if (!r)
-		*ret_more = n > 1 || !ended;
+		*ret_more = n > 1 || (n && !ended);
 	pending_bulks_free(bulks, n);
 	return r;
 }
 
 int store_fold(struct store *store, bool *ret_more, struct error *err)
 {
-	/* A log that grows all the time is never done with, and cannot be begun again. */
-	if (checkpointer_works(store->checkpointer)) {
+	/*
+	 * A log that grows all the time is never done with, and cannot be begun again. And what a
+	 * snapshot is about to take the place of need not be folded.
+	 */
+	if (store->snapshots || checkpointer_works(store->checkpointer)) {
 		*ret_more = true;
 		return 0;
 	}
 	return fold_oldest_some(store, ret_more, err);
 }
 
-int store_fold_oldest(struct store *store, struct error *err)
+int store_keep_bound(struct store *store, enum store_table table, struct error *err)
 {
-	s64 before = 0, now = 0;
+	size_t n = 0;
 	bool more = true;
-	int r = store_query(store, "SELECT count(*) FROM bulk", &before, err);
+	int r = store_pending(store, table, &n, err);
 
-	for (now = before; !r && more && now == before;) {
+	while (!r && more && n >= STORE_BULKS_MAX) {
 		r = fold_oldest_some(store, &more, err);
 		if (!r)
-			r = store_query(store, "SELECT count(*) FROM bulk", &now, err);
+			r = store_pending(store, table, &n, err);
 	}
 	return r;
 }

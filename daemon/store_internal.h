@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the store call of each other: store.c opens the database and changes single
- * rows, store_load.c reads it, store_bulk.c makes and registers bulk changes, store_fold.c turns
- * them into rows, store_feed.c keeps lists of feeds, store_unconfirmed.c a configuration to go back
- * to, store_checkpoint.c moves the write-ahead log into the database, store_file.c has what plain
- * files need.
+ * rows, store_load.c reads it, store_bulk.c makes and registers bulk changes, store_pending.c reads
+ * those that are registered, store_snapshot.c puts one file in the place of many, store_fold.c
+ * turns them into rows, store_feed.c keeps lists of feeds, store_unconfirmed.c a configuration to
+ * go back to, store_checkpoint.c moves the write-ahead log into the database, store_file.c has what
+ * plain files need.
  *
  * Rows and bulk changes are put in order by `seq`. A bulk change gets the next number as it is
  * registered; a row carries the number of the newest bulk change at the time it was written. A
- * clear is a bulk change without a file: it makes those before it void, and removes older rows.
+ * clear is a bulk change without a file: it makes those before it void, and removes older rows. A
+ * snapshot does both, and has all rules that there are instead. It gets its number when it is
+ * begun, as a bulk change of nothing, and its rules when it is committed.
  *
  *   S1  A bulk change does not touch rows whose seq is its own or higher: they are newer.
  *   S2  Bulk changes are folded in order of their seq.
@@ -57,6 +60,10 @@ enum statement {
 	ADD_CLEAR,
 	MOVE_BULK,
 	END_BULK,
+	FOLD_SNAPSHOT_BLOCK,
+	FOLD_SNAPSHOT_ALLOW,
+	FILL_SNAPSHOT,
+	END_OLDER,
 	PUT_REDIRECT,
 	REMOVE_REDIRECT,
 	BEGIN,
@@ -74,9 +81,10 @@ struct store {
 	struct checkpointer *checkpointer; /* NULL: the database does it itself */
 	char dir[STORE_PATH_MAX];
 	char path[STORE_PATH_MAX];
-	bool relaxed;	/* commits do not wait for the disk */
-	bool same_boot; /* the database was last opened since this boot */
-	u64 last_file;	/* the highest number that a bulk change's file has had */
+	bool relaxed;	    /* commits do not wait for the disk */
+	bool same_boot;	    /* the database was last opened since this boot */
+	unsigned snapshots; /* that are being made */
+	u64 last_file;	    /* the highest number that a bulk change's file has had */
 };
 
 int store_damaged(const struct store *store, const char *why, struct error *err);
@@ -96,13 +104,30 @@ bool key_unpack(const u8 *key, int size, struct prefix *ret);
 enum bulk_kind {
 	BULK_PUT,
 	BULK_REMOVE,
-	BULK_CLEAR, /* all rows that are older; has no file, and n is 0 */
+	BULK_CLEAR,    /* all rows that are older; has no file, and n is 0 */
+	BULK_SNAPSHOT, /* the same, and puts rules, each with an age, an end and a comment */
+	BULK_KINDS,
 };
+
+/* A file of a snapshot: this, the records, the comments, each with its NUL. Little endian. */
+struct snapshot_header {
+	char boot_id[40]; /* whose CLOCK_BOOTTIME the ends are of */
+};
+
+struct snapshot_record {
+	u8 key[KEY_SIZE];
+	u8 reserved[2];
+	u32 comment; /* 0: none; else one more than its place behind the records */
+	s64 created_s, expires_s;
+	u64 expires_ns;
+};
+_Static_assert(sizeof(struct snapshot_record) == 48, "layout of a file");
 
 /* A registered bulk change, as its row has it. */
 struct pending_bulk {
 	s64 seq;
-	u64 file;
+	u64 file; /* 0: none; then `keys` */
+	u8 *keys;
 	enum store_table table;
 	enum bulk_kind kind;
 	s64 created_s, expires_s;
@@ -112,23 +137,63 @@ struct pending_bulk {
 	u64 checksum;
 };
 
-/* All that are pending, by seq; those that store_clear() made void have nothing left to fold. */
-int pending_bulks_load(struct store *store, struct pending_bulk **ret, size_t *ret_n,
+/*
+ * Those that are pending, by seq, the oldest `most` of them; those that store_clear() made void
+ * have nothing left to fold.
+ */
+int pending_bulks_load(struct store *store, size_t most, struct pending_bulk **ret, size_t *ret_n,
 		       struct error *err);
 void pending_bulks_free(struct pending_bulk *bulks, size_t n);
 
-void pending_bulk_path(const struct store *store, u64 file, char path[static FILE_PATH_MAX]);
-int pending_bulk_open(const struct store *store, const struct pending_bulk *bulk, int *ret_fd,
-		      struct error *err);
-/* `n` keys from the one with the number `from` on. */
-int pending_bulk_read(const struct store *store, const struct pending_bulk *bulk, int fd, u64 from,
-		      size_t n, u8 *keys, struct error *err);
+/* What a bulk change says, record by record, in order of the keys. */
+struct bulk_reader {
+	const struct store *store;
+	const struct pending_bulk *bulk; /* borrowed */
+	int fd;				 /* -1: none */
+	size_t record_size;		 /* each begins with its key */
+	u64 next;			 /* to be read */
+	size_t n, at;			 /* in `records` */
+	u8 *records;			 /* room for KEYS_AT_ONCE */
+	char *comments;			 /* of a snapshot */
+	size_t comments_size;
+	bool other_boot; /* the ends of a snapshot have to be carried over */
+};
+
+/* From what is folded already on. bulk_reader_close() also after an error. */
+int bulk_reader_open(const struct store *store, const struct pending_bulk *bulk,
+		     struct bulk_reader *ret, struct error *err);
+void bulk_reader_close(struct bulk_reader *reader);
+
+/* The record at hand, read if need be; *ret NULL behind the last. */
+int bulk_reader_at(struct bulk_reader *reader, const u8 **ret, struct error *err);
+
+/* What a record says of its prefix; `comment` is the bulk's or the reader's. */
+struct bulk_rule {
+	s64 created_s, expires_s;
+	u64 expires_ns;
+	const char *comment;
+};
+
+int bulk_reader_rule(const struct bulk_reader *reader, const u8 *record, struct bulk_rule *ret,
+		     struct error *err);
+
+#define BULK_DIRECTORY "bulk"
+
+void bulk_path(const char *dir, u64 file, char path[static FILE_PATH_MAX]);
+
+/*
+ * FNV-1a with 64-bit words and the upper half folded into the lower. Each step is a permutation, so
+ * a change within one word is always seen. A part that is not the last has a multiple of 8 bytes.
+ */
+u64 checksum_add(u64 sum, const u8 *bytes, size_t size);
+#define CHECKSUM_START 0xcbf29ce484222325
+
+/* An end of another boot in this one's CLOCK_BOOTTIME, as the wall clock has it. */
+u64 end_carried_over(s64 expires_s, s64 created_s);
+void boot_id_read(char id[static 40]);
 
 /* Checks the files of what is pending, and removes those that no row names. */
 int pending_bulks_check(struct store *store, struct error *err);
-
-/* Folds the oldest bulk change to its end. */
-int store_fold_oldest(struct store *store, struct error *err);
 
 /* A thread that checkpoints, so that nobody waits for it. `store` outlives it. NULL: none. */
 struct checkpointer *checkpointer_start(struct store *store);

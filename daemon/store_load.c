@@ -11,15 +11,6 @@
 	"SELECT prefix, created_s, expires_boot_ns, expires_s, comment, seq FROM " table \
 	" ORDER BY prefix"
 
-/* A bulk change's keys, from what is folded already on. */
-struct bulk_keys {
-	const struct pending_bulk *bulk;
-	int fd;
-	u64 next;     /* of the file, to read */
-	size_t n, at; /* in `keys` */
-	u8 keys[KEYS_AT_ONCE * KEY_SIZE];
-};
-
 /* All that says something about a table, each in order of the prefixes. */
 struct merge {
 	struct store *store;
@@ -27,7 +18,8 @@ struct merge {
 	sqlite3_stmt *rows;
 	const u8 *row_key; /* of the row at hand; NULL: none is left */
 	s64 cleared_seq;   /* older rows are void */
-	struct bulk_keys *sources;
+	struct bulk_reader *sources;
+	const u8 **at; /* the record at hand of each; NULL: none is left */
 	size_t n_sources;
 	u64 now_ns;
 	struct comment *comment; /* of the rule before */
@@ -40,26 +32,6 @@ struct outcome {
 	u64 expires_ns;
 	const char *comment;
 };
-
-static const u8 *source_key(const struct bulk_keys *source)
-{
-	return source->at < source->n ? source->keys + source->at * KEY_SIZE : NULL;
-}
-
-static int source_fill(const struct store *store, struct bulk_keys *source, struct error *err)
-{
-	u64 left = source->bulk->n - source->next;
-	size_t n = left < KEYS_AT_ONCE ? (size_t)left : KEYS_AT_ONCE;
-	int r = pending_bulk_read(store, source->bulk, source->fd, source->next, n, source->keys,
-				  err);
-
-	if (r < 0)
-		return r;
-	source->next += n;
-	source->n = n;
-	source->at = 0;
-	return 0;
-}
 
 static int step_row(struct merge *merge, struct error *err)
 {
@@ -98,19 +70,26 @@ static struct outcome row_outcome(sqlite3_stmt *row)
 	};
 }
 
-/* As FOLD_PUT_INTO and FOLD_REMOVE do it. */
-static void apply_bulk(struct outcome *outcome, const struct pending_bulk *bulk)
+/* As folding does it. */
+static int apply_record(struct outcome *outcome, const struct bulk_reader *source, const u8 *record,
+			struct error *err)
 {
-	bool keeps_age =
-		outcome->is_there && (!outcome->expires_ns || outcome->expires_s > bulk->created_s);
+	const struct pending_bulk *bulk = source->bulk;
+	struct bulk_rule rule;
+	bool keeps_age = bulk->kind != BULK_SNAPSHOT && outcome->is_there &&
+			 (!outcome->expires_ns || outcome->expires_s > bulk->created_s);
+	int r = bulk_reader_rule(source, record, &rule, err);
 
+	if (r < 0)
+		return r;
 	*outcome = (struct outcome){
-		.is_there = bulk->kind == BULK_PUT,
-		.created_s = keeps_age ? outcome->created_s : bulk->created_s,
-		.expires_ns = bulk->expires_ns,
-		.expires_s = bulk->expires_s,
-		.comment = bulk->comment,
+		.is_there = bulk->kind != BULK_REMOVE,
+		.created_s = keeps_age ? outcome->created_s : rule.created_s,
+		.expires_ns = rule.expires_ns,
+		.expires_s = rule.expires_s,
+		.comment = rule.comment,
 	};
+	return 0;
 }
 
 /* Many rules in a row have the same. */
@@ -147,23 +126,25 @@ static int merge_next(struct merge *merge, const u8 key[static KEY_SIZE], struct
 	struct outcome outcome = {0};
 	bool has_row = is_at(merge->row_key, key);
 	s64 row_seq = 0;
-	int r;
+	int r = 0;
 
 	if (has_row) {
 		row_seq = sqlite3_column_int64(merge->rows, 5);
 		if (row_seq >= merge->cleared_seq)
 			outcome = row_outcome(merge->rows);
 	}
-	for (size_t i = 0; i < merge->n_sources; i++) {
-		struct bulk_keys *source = &merge->sources[i];
+	for (size_t i = 0; !r && i < merge->n_sources; i++) {
+		struct bulk_reader *source = &merge->sources[i];
+		const u8 *record = merge->at[i];
 
-		if (!is_at(source_key(source), key))
+		if (!is_at(record, key))
 			continue;
 		if (!has_row || row_seq < source->bulk->seq)
-			apply_bulk(&outcome, source->bulk);
+			r = apply_record(&outcome, source, record, err);
 		source->at++;
 	}
-	r = put_outcome(merge, key, &outcome, err);
+	if (!r)
+		r = put_outcome(merge, key, &outcome, err);
 	return !r && has_row ? step_row(merge, err) : r;
 }
 
@@ -176,11 +157,9 @@ static int merge_all(struct merge *merge, struct error *err)
 		const u8 *lowest = merge->row_key;
 
 		for (size_t i = 0; !r && i < merge->n_sources; i++) {
-			struct bulk_keys *source = &merge->sources[i];
-
-			if (source->at == source->n && source->next < source->bulk->n)
-				r = source_fill(merge->store, source, err);
-			lowest = lower(lowest, source_key(source));
+			r = bulk_reader_at(&merge->sources[i], &merge->at[i], err);
+			if (!r)
+				lowest = lower(lowest, merge->at[i]);
 		}
 		if (r < 0 || !lowest)
 			break;
@@ -194,22 +173,20 @@ static int open_sources(struct merge *merge, enum store_table table,
 			const struct pending_bulk *bulks, size_t n, struct error *err)
 {
 	merge->sources = calloc(n + 1, sizeof(*merge->sources));
-	if (!merge->sources)
+	merge->at = calloc(n + 1, sizeof(*merge->at));
+	if (!merge->sources || !merge->at)
 		return error_no_memory(err);
 	for (size_t i = 0; i < n; i++) {
-		struct bulk_keys *source = &merge->sources[merge->n_sources];
 		int r;
 
-		if (bulks[i].table == table && bulks[i].kind == BULK_CLEAR)
-			merge->cleared_seq = bulks[i].seq;
-		if (bulks[i].table != table || bulks[i].folded == bulks[i].n)
+		if (bulks[i].table != table)
 			continue;
-		r = pending_bulk_open(merge->store, &bulks[i], &source->fd, err);
+		if (bulks[i].kind == BULK_CLEAR || bulks[i].kind == BULK_SNAPSHOT)
+			merge->cleared_seq = bulks[i].seq;
+		r = bulk_reader_open(merge->store, &bulks[i], &merge->sources[merge->n_sources++],
+				     err);
 		if (r < 0)
 			return r;
-		source->bulk = &bulks[i];
-		source->next = bulks[i].folded;
-		merge->n_sources++;
 	}
 	return 0;
 }
@@ -217,8 +194,9 @@ static int open_sources(struct merge *merge, enum store_table table,
 static void close_sources(struct merge *merge)
 {
 	for (size_t i = 0; i < merge->n_sources; i++)
-		close(merge->sources[i].fd);
+		bulk_reader_close(&merge->sources[i]);
 	free(merge->sources);
+	free(merge->at);
 }
 
 int store_load(struct store *store, enum store_table table, struct ruleset **ret, struct error *err)
@@ -235,7 +213,7 @@ int store_load(struct store *store, enum store_table table, struct ruleset **ret
 
 	if (!set)
 		return error_no_memory(err);
-	r = pending_bulks_load(store, &bulks, &n, err);
+	r = pending_bulks_load(store, SIZE_MAX, &bulks, &n, err);
 	if (!r)
 		r = open_sources(&merge, table, bulks, n, err);
 	if (!r && sqlite3_prepare_v2(store->db, sql[table], -1, &merge.rows, NULL) != SQLITE_OK)

@@ -393,6 +393,27 @@ Test(rules_change, a_difference_that_leaves_little_room_is_followed_by_a_resize)
 	expect_agreement();
 }
 
+/* However many: neither the database's pending changes nor the start after them grow with them. */
+Test(rules_change, changes_of_some_are_stored_together_and_are_all_there_after_a_restart)
+{
+	size_t most = 0;
+
+	start("");
+	add("192.0.2.1");
+	for (u32 n = 0; n < 3 * STORE_BULKS_MANY; n++) {
+		size_t pending = 0;
+
+		submit_ok(many(n % 3 ? RULES_ADD : RULES_REMOVE,
+			       n % 3 ? n % 64 * 100 : (n - 1) % 64 * 100, n ? 100 : 0));
+		cr_assert_eq(store_pending(store, STORE_BLOCK, &pending, NULL), 0);
+		most = pending > most ? pending : most;
+	}
+	cr_expect_leq(most, STORE_BULKS_MANY + 1, "%zu", most);
+	expect_agreement();
+	restart("");
+	expect_agreement();
+}
+
 Test(rules_change, a_small_change_that_finds_no_room_is_made_later)
 {
 	struct ending ending;

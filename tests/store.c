@@ -396,9 +396,9 @@ Test(store, refuses_another_programs_database_and_leaves_it_as_it_is)
 Test(store, refuses_a_newer_version)
 {
 	store_close(open_store());
-	run_sql("PRAGMA user_version = 3");
+	run_sql("PRAGMA user_version = 4");
 	expect_refusal(-EINVAL, "was written by a newer fwd");
-	run_sql("PRAGMA user_version = 2");
+	run_sql("PRAGMA user_version = 3");
 	store_close(open_store());
 }
 

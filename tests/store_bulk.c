@@ -75,6 +75,18 @@ static void change_hosts(struct store *store, const struct store_bulk_change *ch
 	store_bulk_drop(bulk);
 }
 
+/* The same without a file. */
+static void batch_hosts(struct store *store, const struct store_bulk_change *change, unsigned from,
+			size_t n)
+{
+	_cleanup_free_ struct prefix *prefixes = hosts(from, n);
+	struct error err;
+
+	begin(store);
+	cr_assert_eq(store_batch(store, change, prefixes, n, &err), 0, "%s", err.text);
+	commit(store);
+}
+
 static bool fold(struct store *store)
 {
 	struct error err;
@@ -691,7 +703,7 @@ Test(store_bulk, reports_a_file_that_goes_while_it_is_folded)
 
 Test(store_bulk, reports_rows_that_are_no_bulk_changes)
 {
-	static const char *const changes[] = {"tbl = 2",	"tbl = -1", "kind = 3",
+	static const char *const changes[] = {"tbl = 2",	"tbl = -1", "kind = 4",
 					      "folded = n + 1", "n = -1",   "n = 1 << 62"};
 
 	leave_bulk();
@@ -857,6 +869,285 @@ Test(store_bulk, opens_a_database_of_version_1_that_was_not_finished)
 	store_close(store);
 }
 
+Test(store_bulk, opens_a_database_of_version_2)
+{
+	struct store *store = open_store();
+
+	change_hosts(store, &put_change, 0, 10);
+	store_close(store);
+	run_sql("ALTER TABLE bulk DROP COLUMN keys; PRAGMA user_version = 2");
+	store = open_store();
+	expect_size(store, STORE_BLOCK, 10);
+	batch_hosts(store, &remove_change, 2, 3);
+	fold_all(store);
+	expect_size(store, STORE_BLOCK, 7);
+	store_close(store);
+}
+
+/* ---- without a file, and snapshots ---- */
+
+static struct store_snapshot *snapshot_new(struct store *store)
+{
+	struct store_snapshot *snapshot = NULL;
+	struct error err;
+
+	cr_assert_eq(store_snapshot_new(store, STORE_BLOCK, &snapshot, &err), 0, "%s", err.text);
+	return snapshot;
+}
+
+static void snapshot_write(struct store_snapshot *snapshot, const struct ruleset *rules)
+{
+	struct error err;
+
+	cr_assert_eq(store_snapshot_write(snapshot, rules, &err), 0, "%s", err.text);
+}
+
+static void snapshot_commit(struct store *store, struct store_snapshot *snapshot)
+{
+	struct error err;
+
+	cr_assert_eq(store_snapshot_commit(store, snapshot, &err), 0, "%s", err.text);
+	store_snapshot_drop(snapshot);
+}
+
+/* Of all that is there. */
+static void take_snapshot(struct store *store)
+{
+	struct store_snapshot *snapshot = snapshot_new(store);
+	_cleanup_(ruleset_freep) struct ruleset *set = load(store, STORE_BLOCK);
+
+	snapshot_write(snapshot, set);
+	snapshot_commit(store, snapshot);
+}
+
+Test(store_bulk, makes_no_file_for_a_batch_and_no_row_for_each_of_it)
+{
+	struct store *store = open_store();
+
+	batch_hosts(store, &put_change, 0, 1000);
+	batch_hosts(store, &remove_change, 5, 10);
+	cr_expect_eq(count_files(), 0);
+	cr_expect_eq(count_rows("bulk"), 2);
+	cr_expect_eq(count_rows("block"), 0);
+	store = reopen(store);
+	expect_size(store, STORE_BLOCK, 990);
+	expect_comment(store, "10.0.0.4", "bulk");
+	fold_all(store);
+	cr_expect_eq(count_rows("block"), 990);
+	expect_size(store, STORE_BLOCK, 990);
+	store_close(store);
+}
+
+Test(store_bulk, is_void_with_a_batch_that_is_rolled_back)
+{
+	struct store *store = open_store();
+	_cleanup_free_ struct prefix *prefixes = hosts(0, 100);
+
+	begin(store);
+	cr_assert_eq(store_batch(store, &put_change, prefixes, 100, NULL), 0);
+	store_rollback(store);
+	expect_size(store, STORE_BLOCK, 0);
+	store_close(store);
+}
+
+Test(store_bulk, reports_a_batch_that_was_changed)
+{
+	struct store *store = open_store();
+
+	batch_hosts(store, &put_change, 0, 100);
+	store_close(store);
+	run_sql("CREATE TABLE kept AS SELECT * FROM bulk;"
+		"UPDATE bulk SET keys = zeroblob(1800)");
+	expect_refusal(-EUCLEAN, "a bulk change with a wrong checksum");
+	run_sql("UPDATE bulk SET keys = zeroblob(1799)");
+	expect_refusal(-EUCLEAN, "a row that is no bulk change");
+	run_sql("UPDATE bulk SET keys = (SELECT keys FROM kept)");
+	store = open_store();
+	expect_size(store, STORE_BLOCK, 100);
+	store_close(store);
+}
+
+Test(store_bulk, gives_way_to_a_snapshot_with_all_that_is_known_of_each_rule)
+{
+	struct store *store = open_store();
+	u64 end = boot_ns() + HOUR_NS;
+
+	put_one(store, "10.9.9.9", 0, "old");
+	change_hosts(store, &put_change, 0, 2000);
+	for (unsigned i = 0; i < 20; i++)
+		batch_hosts(store, &put_change, i * 1000, 500);
+	put_one(store, "10.0.0.1", end, "mine");
+	remove_one(store, "10.9.9.9");
+	take_snapshot(store);
+	cr_expect_eq(count_rows("bulk"), 1);
+	cr_expect_eq(count_files(), 1);
+	for (int round = 0; round < 3; round++) {
+		_cleanup_(ruleset_freep) struct ruleset *set = load(store, STORE_BLOCK);
+
+		cr_expect_eq(ruleset_size(set), 11000);
+		cr_expect_null(find(set, "10.9.9.9"));
+		cr_assert(find(set, "10.0.0.1"));
+		cr_expect_eq(find(set, "10.0.0.1")->expires_ns, end);
+		expect_comment(store, "10.0.0.1", "mine");
+		expect_comment(store, "10.0.0.2", "bulk");
+		cr_expect_eq(find(set, "10.0.0.2")->created_s, CREATED_S);
+		if (round == 1)
+			fold_all(store);
+		store = reopen(store);
+	}
+	cr_expect_eq(count_files(), 0);
+	cr_expect_eq(count_rows("bulk"), 0);
+	cr_expect_eq(count_rows("block"), 11000);
+	store_close(store);
+}
+
+/* What is folded of it already is as good as what is not. */
+Test(store_bulk, folds_a_snapshot_bit_by_bit)
+{
+	struct store *store = open_store();
+
+	for (unsigned i = 0; i < 3; i++)
+		put_one(store, i ? i == 1 ? "10.0.0.7" : "11.0.0.1" : "9.0.0.1", 0, "row");
+	change_hosts(store, &put_change, 0, 5000);
+	batch_hosts(store, &remove_change, 100, 100);
+	remove_one(store, "9.0.0.1");
+	take_snapshot(store);
+	do {
+		store = reopen(store);
+		expect_size(store, STORE_BLOCK, 4901);
+		expect_comment(store, "11.0.0.1", "row");
+	} while (fold(store));
+	cr_expect_eq(count_rows("block"), 4901);
+	store_close(store);
+}
+
+Test(store_bulk, outlives_a_snapshot_that_was_begun_before_it)
+{
+	struct store *store = open_store();
+	struct store_snapshot *snapshot;
+	_cleanup_(ruleset_freep) struct ruleset *set = NULL;
+
+	batch_hosts(store, &put_change, 0, 1000);
+	put_one(store, "10.0.0.3", 0, "before");
+	snapshot = snapshot_new(store);
+	set = load(store, STORE_BLOCK);
+	put_one(store, "10.0.0.5", 0, "meanwhile");
+	remove_one(store, "10.0.0.6");
+	batch_hosts(store, &remove_change, 10, 100);
+	snapshot_write(snapshot, set);
+	snapshot_commit(store, snapshot);
+	for (int round = 0; round < 2; round++) {
+		expect_size(store, STORE_BLOCK, 899);
+		expect_comment(store, "10.0.0.3", "before");
+		expect_comment(store, "10.0.0.5", "meanwhile");
+		fold_all(store);
+		store = reopen(store);
+	}
+	store_close(store);
+}
+
+Test(store_bulk, is_not_brought_back_by_a_snapshot_that_a_clear_overtook)
+{
+	struct store *store = open_store();
+	struct store_snapshot *snapshot;
+	_cleanup_(ruleset_freep) struct ruleset *set = NULL;
+	struct error err;
+
+	batch_hosts(store, &put_change, 0, 1000);
+	snapshot = snapshot_new(store);
+	set = load(store, STORE_BLOCK);
+	clear(store, STORE_BLOCK);
+	snapshot_write(snapshot, set);
+	cr_expect_eq(store_snapshot_commit(store, snapshot, &err), -ECANCELED);
+	store_snapshot_drop(snapshot);
+	cr_expect_eq(count_files(), 0);
+	expect_size(store, STORE_BLOCK, 0);
+	store = reopen(store);
+	expect_size(store, STORE_BLOCK, 0);
+	store_close(store);
+}
+
+Test(store_bulk, stays_where_a_snapshot_of_it_is_not_committed)
+{
+	struct store *store = open_store();
+	struct store_snapshot *snapshot;
+
+	batch_hosts(store, &put_change, 0, 1000);
+	snapshot = snapshot_new(store);
+	store_snapshot_drop(snapshot);
+	expect_size(store, STORE_BLOCK, 1000);
+	fold_all(store);
+	cr_expect_eq(count_rows("bulk"), 0);
+	expect_size(store, STORE_BLOCK, 1000);
+	store_close(store);
+}
+
+static bool other_boot;
+void __real_boot_id_read(char id[static 40]);
+void __wrap_boot_id_read(char id[static 40]);
+
+void __wrap_boot_id_read(char id[static 40])
+{
+	__real_boot_id_read(id);
+	if (other_boot)
+		id[0] = '!';
+}
+
+Test(store_bulk, carries_ends_in_a_snapshot_over_to_another_boot)
+{
+	struct store_bulk_change change = put_change;
+	struct store *store;
+	u64 end = boot_ns() + HOUR_NS;
+	_cleanup_(ruleset_freep) struct ruleset *set = NULL;
+	struct rule rule = {
+		.prefix = host(1), .expires_ns = 7 * HOUR_NS + end, .created_s = wall_s()};
+	struct store_snapshot *snapshot;
+
+	other_boot = true;
+	store = open_store();
+	change.created_s = wall_s();
+	change.expires_ns = end;
+	change_hosts(store, &change, 0, 1500);
+	snapshot = snapshot_new(store);
+	set = load(store, STORE_BLOCK);
+	cr_assert_eq(ruleset_put(set, &rule), 0);
+	snapshot_write(snapshot, set);
+	snapshot_commit(store, snapshot);
+	store_close(store);
+	other_boot = false;
+	store = open_store();
+	for (int round = 0; round < 2; round++) {
+		_cleanup_(ruleset_freep) struct ruleset *now = load(store, STORE_BLOCK);
+
+		cr_assert_eq(ruleset_size(now), 1500);
+		cr_expect_leq(find(now, "10.0.0.9")->expires_ns, end + 2 * NS_PER_S);
+		cr_expect_geq(find(now, "10.0.0.9")->expires_ns, end - 2 * NS_PER_S);
+		cr_expect_leq(find(now, "10.0.0.1")->expires_ns, end + 7 * HOUR_NS + 2 * NS_PER_S);
+		cr_expect_geq(find(now, "10.0.0.1")->expires_ns, end + 7 * HOUR_NS - 2 * NS_PER_S);
+		fold_all(store);
+	}
+	store_close(store);
+}
+
+Test(store_bulk, reports_a_snapshot_that_is_cut_off_or_changed)
+{
+	struct store *store = open_store();
+	struct stat st;
+	char path[300];
+
+	batch_hosts(store, &put_change, 0, 1000);
+	take_snapshot(store);
+	store_close(store);
+	snprintf(path, sizeof(path), "%s", temporary_path("bulk/1"));
+	cr_assert_eq(stat(path, &st), 0);
+	cr_assert_eq(truncate(path, st.st_size - 2), 0);
+	expect_refusal(-EUCLEAN, "bulk/1 has a wrong checksum");
+	cr_assert_eq(truncate(path, 1000), 0);
+	expect_refusal(-EUCLEAN, "bulk/1 has not the size that it had");
+	cr_assert_eq(unlink(path), 0);
+	expect_refusal(-EUCLEAN, "bulk/1 is missing");
+}
+
 /* ---- against a model ---- */
 
 #define MODEL_HOSTS 4000
@@ -912,6 +1203,34 @@ static void random_bulk(struct model *model, struct store *store, enum store_tab
 	store_bulk_drop(bulk);
 }
 
+static void random_batch(struct model *model, struct store *store, enum store_table table)
+{
+	unsigned number = ++model->changes,
+		 from = (unsigned)random_below(&model->random, MODEL_HOSTS);
+	struct prefix prefixes[300];
+	char comment[16];
+	const struct store_bulk_change change = {
+		.table = table,
+		.removes = random_below(&model->random, 3) == 0,
+		.created_s = CREATED_S + number,
+		.expires_ns = number % 2 ? boot_ns() + HOUR_NS : 0,
+		.comment = comment,
+	};
+	size_t n = 0;
+
+	snprintf(comment, sizeof(comment), "%u", number);
+	for (unsigned i = from; i < MODEL_HOSTS && n < ARRAY_SIZE(prefixes); i += 1 + number % 5) {
+		prefixes[n++] = host(i);
+		if (change.removes)
+			model->rules[table][i].is_there = false;
+		else
+			model_put(model, table, i, change.created_s, number);
+	}
+	begin(store);
+	cr_assert_eq(store_batch(store, &change, prefixes, n, NULL), 0);
+	commit(store);
+}
+
 /* A batch of single changes, as the daemon makes them; or one that is rolled back. */
 static void random_singles(struct model *model, struct store *store, enum store_table table)
 {
@@ -942,6 +1261,26 @@ static void random_singles(struct model *model, struct store *store, enum store_
 	store_rollback(store);
 	before.random = model->random;
 	*model = before;
+}
+
+/* Small changes are made while a snapshot is; some of them are not committed in the end. */
+static void random_snapshot(struct model *model, struct store *store, enum store_table table)
+{
+	_cleanup_(store_snapshot_dropp) struct store_snapshot *snapshot = NULL;
+	_cleanup_(ruleset_freep) struct ruleset *set = load(store, table);
+	struct error err;
+
+	cr_assert_eq(store_snapshot_new(store, table, &snapshot, &err), 0, "%s", err.text);
+	for (u64 n = random_below(&model->random, 4); n; n--) {
+		if (random_below(&model->random, 2))
+			random_batch(model, store, table);
+		else
+			random_singles(model, store, table);
+		fold(store);
+	}
+	cr_assert_eq(store_snapshot_write(snapshot, set, &err), 0, "%s", err.text);
+	if (random_below(&model->random, 5))
+		cr_assert_eq(store_snapshot_commit(store, snapshot, &err), 0, "%s", err.text);
 }
 
 static void compare_model(struct model *model, struct store *store, enum store_table table)
@@ -982,6 +1321,10 @@ static struct store *random_step(struct model *model, struct store *store)
 		fold_all(store);
 	} else if (kind < 58) {
 		return reopen(store);
+	} else if (kind < 70) {
+		random_batch(model, store, table);
+	} else if (kind < 74) {
+		random_snapshot(model, store, table);
 	} else {
 		fold(store);
 	}
