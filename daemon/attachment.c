@@ -54,6 +54,14 @@ static int attach_xdp_once(const struct attachment_site *site, bool native,
 	return r;
 }
 
+/* What failed was only to pin it. */
+static bool is_attached(const struct attachment_site *site)
+{
+	struct xdp_state now;
+
+	return !xdp_query(site->link.ifindex, site->owner, NULL, &now, NULL) && now.program_id;
+}
+
 /* The kernel has no step from one mode to the other: off, and on again. */
 static int change_xdp_mode(const struct attachment_site *site, bool native,
 			   const struct xdp_state *state, struct error *err)
@@ -61,9 +69,10 @@ static int change_xdp_mode(const struct attachment_site *site, bool native,
 	const struct xdp_state none = {0};
 	int r = xdp_detach(site->link.ifindex, state, err);
 
-	if (!r)
-		r = attach_xdp_once(site, native, &none, err);
-	if (r < 0 && attach_xdp_once(site, state->native, &none, NULL) < 0)
+	if (r < 0)
+		return r;
+	r = attach_xdp_once(site, native, &none, err);
+	if (r < 0 && !is_attached(site) && attach_xdp_once(site, state->native, &none, NULL) < 0)
 		error_prepend(err, "not attached in its old mode either: ");
 	return r;
 }
@@ -81,7 +90,8 @@ static int attach_xdp(const struct attachment_site *site, const struct xdp_state
 	if (state->program_id && state->native != native)
 		return change_xdp_mode(site, native, state, err);
 	r = attach_xdp_once(site, native, state, err);
-	if (r >= 0 || site->xdp_mode != XDP_WANT_AUTO || r == -EBUSY || r == -ENODEV)
+	if (r >= 0 || site->xdp_mode != XDP_WANT_AUTO || r == -EBUSY || r == -ENODEV ||
+	    is_attached(site))
 		return r;
 	native_err = *err;
 	r = attach_xdp_once(site, false, state, err);
@@ -99,12 +109,9 @@ static bool mode_is_right(enum xdp_mode_wanted mode, bool native)
 static int ensure_xdp(struct attachment *at, const struct attachment_site *site, bool *ret_added,
 		      struct error *err)
 {
-	int r = xdp_query(site->link.ifindex, site->owner, &at->xdp, &at->xdp, err);
-	bool had_one;
+	bool had_one = at->xdp.program_id;
+	int r;
 
-	if (r < 0)
-		return r;
-	had_one = at->xdp.program_id;
 	if (had_one && !at->xdp.leftover && mode_is_right(site->xdp_mode, at->xdp.native) &&
 	    can_stay(at, site, FWD_HOOK_XDP, at->xdp.program_id)) {
 		note_program(at, FWD_HOOK_XDP, at->xdp.program_id);
@@ -128,14 +135,11 @@ static int ensure_xdp(struct attachment *at, const struct attachment_site *site,
 
 static int drop_xdp(struct attachment *at, const struct attachment_site *site, struct error *err)
 {
-	int r = xdp_query(site->link.ifindex, site->owner, &at->xdp, &at->xdp, err);
+	int r = xdp_detach(site->link.ifindex, &at->xdp, err);
 
 	if (!r)
-		r = xdp_detach(site->link.ifindex, &at->xdp, err);
-	if (r < 0)
-		return r;
-	at->xdp = (struct xdp_state){0};
-	return 0;
+		at->xdp = (struct xdp_state){0};
+	return r;
 }
 
 /* ---- TC ---- */
@@ -161,23 +165,19 @@ static int ensure_tc(struct attachment *at, const struct attachment_site *site, 
 		     bool *ret_added, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
-	u32 there = 0;
-	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+	u32 there = at->program_id[hook];
+	int r;
 
-	if (r < 0)
-		return r;
-	if (there && !datapath_owner_has(site->owner, there)) {
-		note_program(at, hook, 0);
+	if (at->foreign_id[hook])
 		return error_set(err, -EBUSY,
 				 "a tc filter of another program (id %u) has our priority %d and "
-				 "handle %#x",
-				 there, TC_PRIORITY, TC_HANDLE);
-	}
+				 "handle %#x: take it off (tc filter del dev %s %s pref %d)",
+				 at->foreign_id[hook], TC_PRIORITY, TC_HANDLE, site->link.name,
+				 hook == FWD_HOOK_TC_IN ? "ingress" : "egress", TC_PRIORITY);
 	if (there && can_stay(at, site, hook, there)) {
 		note_program(at, hook, there);
 		return 0;
 	}
-	at->program_id[hook] = there;
 	at->checked[hook] = false;
 	r = datapath_load_tc(site->dp, site->slot, hook, site->link.has_l2, &fd, err);
 	if (!r)
@@ -191,14 +191,14 @@ static int ensure_tc(struct attachment *at, const struct attachment_site *site, 
 	return 0;
 }
 
-static int drop_tc(const struct attachment_site *site, enum fwd_hook hook, struct error *err)
+static int drop_tc(const struct attachment *at, const struct attachment_site *site,
+		   enum fwd_hook hook, struct error *err)
 {
 	struct fwd_interface *row = &datapath_interfaces(site->dp)[site->slot];
 	bool gone = false;
-	u32 there = 0;
-	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+	int r = 0;
 
-	if (!r && there && datapath_owner_has(site->owner, there))
+	if (at->program_id[hook])
 		r = tc_remove_filter(site->tc, site->link.ifindex, hook, err);
 	/* The other direction's filter, which may be there unchecked, keeps it too. */
 	if (!r && row->flags & FWD_INTERFACE_CLSACT)
@@ -209,6 +209,43 @@ static int drop_tc(const struct attachment_site *site, enum fwd_hook hook, struc
 }
 
 /* ---- any hook ---- */
+
+static int find_tc(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		   u32 *ret_program_id, struct error *err)
+{
+	u32 there = 0;
+	bool ours = false;
+	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+
+	if (!r && there)
+		r = datapath_owner_has(site->owner, there, &ours, err);
+	if (r < 0)
+		return r;
+	at->foreign_id[hook] = ours ? 0 : there;
+	*ret_program_id = ours ? there : 0;
+	return 0;
+}
+
+int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		    struct error *err)
+{
+	u32 program_id = 0;
+	int r;
+
+	if (hook == FWD_HOOK_XDP) {
+		r = xdp_query(site->link.ifindex, site->owner, &at->xdp, &at->xdp, err);
+		program_id = at->xdp.program_id;
+	} else {
+		r = find_tc(at, site, hook, &program_id, err);
+	}
+	if (r < 0) {
+		error_prepend(err, "%s: ", attachment_hook_names[hook]);
+		return r;
+	}
+	at->checked[hook] &= at->program_id[hook] == program_id;
+	at->program_id[hook] = program_id;
+	return 0;
+}
 
 int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		      bool *ret_added, struct error *err)
@@ -223,44 +260,14 @@ int attachment_ensure(struct attachment *at, const struct attachment_site *site,
 	return r;
 }
 
-static int find_tc(const struct attachment_site *site, enum fwd_hook hook, u32 *ret_program_id,
-		   struct error *err)
-{
-	u32 there = 0;
-	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
-
-	if (r < 0)
-		return r;
-	*ret_program_id = there && datapath_owner_has(site->owner, there) ? there : 0;
-	return 0;
-}
-
-int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
-		    struct error *err)
-{
-	u32 program_id = 0;
-	int r;
-
-	if (hook == FWD_HOOK_XDP) {
-		r = xdp_query(site->link.ifindex, site->owner, &at->xdp, &at->xdp, err);
-		program_id = at->xdp.program_id;
-	} else {
-		r = find_tc(site, hook, &program_id, err);
-	}
-	if (r < 0) {
-		error_prepend(err, "%s: ", attachment_hook_names[hook]);
-		return r;
-	}
-	at->checked[hook] &= at->program_id[hook] == program_id;
-	at->program_id[hook] = program_id;
-	return 0;
-}
-
 int attachment_drop(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		    struct error *err)
 {
-	int r = hook == FWD_HOOK_XDP ? drop_xdp(at, site, err) : drop_tc(site, hook, err);
+	int r = attachment_find(at, site, hook, err);
 
+	if (r < 0)
+		return r;
+	r = hook == FWD_HOOK_XDP ? drop_xdp(at, site, err) : drop_tc(at, site, hook, err);
 	if (r < 0) {
 		error_prepend(err, "%s: ", attachment_hook_names[hook]);
 		return r;

@@ -12,6 +12,7 @@
 struct attachment {
 	struct xdp_state xdp;
 	u32 program_id[FWD_HOOKS]; /* ours, as last seen; 0: none */
+	u32 foreign_id[FWD_HOOKS]; /* TC: of somebody's filter at our place; 0: none */
 	bool checked[FWD_HOOKS];   /* it is this build's, on these maps and of this slot */
 };
 
@@ -25,17 +26,17 @@ struct attachment_site {
 	enum xdp_mode_wanted xdp_mode;
 };
 
+/* Asks the kernel what is at the hook. */
+int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
+		    struct error *err);
+
 /*
- * Has our program at the hook; nothing is done where it is there already and right. *ret_added:
- * there was none of ours before. On failure what was there before is there again, if the kernel
- * lets it.
+ * Has our program at the hook, where attachment_find() has just looked; nothing is done where it is
+ * there already and right. *ret_added: there was none of ours before. On failure what was there
+ * before is there again, if the kernel lets it.
  */
 int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		      bool *ret_added, struct error *err);
-
-/* Asks the kernel what of ours is at the hook, for program_id. */
-int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
-		    struct error *err);
 
 /* Takes our program off, and no other. */
 int attachment_drop(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,

@@ -503,13 +503,13 @@ void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret)
 	}
 }
 
-/* The maps that a program uses; none where it cannot be asked. */
+/* The maps that a program uses. */
 struct used_maps {
 	u32 ids[64];
 	u32 n;
 };
 
-static void read_used_maps(u32 program_id, struct used_maps *ret)
+static int read_used_maps(u32 program_id, struct used_maps *ret)
 {
 	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
 	struct bpf_prog_info info = {
@@ -518,10 +518,10 @@ static void read_used_maps(u32 program_id, struct used_maps *ret)
 	};
 	u32 size = sizeof(info);
 
-	ret->n = 0;
-	if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size))
-		ret->n = info.nr_map_ids < ARRAY_SIZE(ret->ids) ? info.nr_map_ids
-								: ARRAY_SIZE(ret->ids);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+		return -errno;
+	ret->n = info.nr_map_ids < ARRAY_SIZE(ret->ids) ? info.nr_map_ids : ARRAY_SIZE(ret->ids);
+	return 0;
 }
 
 static bool is_used(const struct used_maps *used, u32 id)
@@ -532,23 +532,27 @@ static bool is_used(const struct used_maps *used, u32 id)
 	return false;
 }
 
-bool datapath_owner_has(const struct datapath_owner *owner, u32 program_id)
+int datapath_owner_has(const struct datapath_owner *owner, u32 program_id, bool *ret,
+		       struct error *err)
 {
-	struct used_maps used;
+	struct used_maps used = {.n = 0};
+	int r = read_used_maps(program_id, &used);
+	bool has = false;
 
-	read_used_maps(program_id, &used);
+	if (r < 0 && r != -ENOENT)
+		return error_set(err, r, "cannot ask program %u which maps it uses: %s", program_id,
+				 error_name(r));
 	for (size_t i = 0; i < DATAPATH_SETS; i++)
-		if (is_used(&used, owner->control_ids[i]))
-			return true;
-	return false;
+		has |= is_used(&used, owner->control_ids[i]);
+	*ret = has;
+	return 0;
 }
 
 bool datapath_has_program(const struct datapath *dp, enum fwd_hook hook, u32 program_id)
 {
 	struct used_maps used;
 
-	read_used_maps(program_id, &used);
-	if (!is_used(&used, map_id(dp->fds[MAP_CONTROL])))
+	if (read_used_maps(program_id, &used) < 0 || !is_used(&used, map_id(dp->fds[MAP_CONTROL])))
 		return false;
 	/* That of packets coming in does not look prefixes up. */
 	for (size_t i = 0; hook != FWD_HOOK_TC_IN && i < FWD_BANKS; i++)

@@ -72,8 +72,12 @@ struct datapath_owner {
 
 void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret);
 
-/* True if the program is the instance's. */
-bool datapath_owner_has(const struct datapath_owner *owner, u32 program_id);
+/*
+ * *ret: the program is the instance's. One that is gone is nobody's. A failure says nothing of
+ * whose it is: it could not be asked.
+ */
+int datapath_owner_has(const struct datapath_owner *owner, u32 program_id, bool *ret,
+		       struct error *err);
 
 /* True if it is a program of the hook and uses just these maps. */
 bool datapath_has_program(const struct datapath *dp, enum fwd_hook hook, u32 program_id);

@@ -143,9 +143,12 @@ static struct attachment_site site_of(const struct interfaces *ifs, u32 slot,
 static int ensure(struct interfaces *ifs, u32 slot, const struct link_info *link,
 		  enum fwd_hook hook, bool *ret_added, struct error *err)
 {
+	struct attachment *at = &ifs->slots[slot].attachment;
 	struct attachment_site site = site_of(ifs, slot, link);
+	int r = attachment_find(at, &site, hook, err);
 
-	return attachment_ensure(&ifs->slots[slot].attachment, &site, hook, ret_added, err);
+	*ret_added = false;
+	return r < 0 ? r : attachment_ensure(at, &site, hook, ret_added, err);
 }
 
 static int drop(struct interfaces *ifs, u32 slot, const struct link_info *link, enum fwd_hook hook,

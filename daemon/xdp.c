@@ -36,11 +36,14 @@ static int find_components(int ifindex, const struct datapath_owner *owner, stru
 	if (r < 0 || !mp)
 		return r;
 	for (struct xdp_program *p = NULL; (p = xdp_multiprog__next_prog(p, mp));) {
-		if (!datapath_owner_has(owner, xdp_program__id(p)))
-			continue;
-		if (state->program_id)
+		bool ours;
+
+		r = datapath_owner_has(owner, xdp_program__id(p), &ours, err);
+		if (r < 0)
+			return r;
+		if (ours && state->program_id)
 			state->leftover = true;
-		else
+		else if (ours)
 			state->program_id = xdp_program__id(p);
 	}
 	return 0;
@@ -55,6 +58,7 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 	u32 size = sizeof(info);
 	struct xdp_state state = {0};
 	int r = bpf_xdp_query(ifindex, 0, &query);
+	bool ours;
 
 	if (r < 0)
 		return error_set(err, r, "cannot see the XDP programs: %s", error_name(r));
@@ -62,7 +66,7 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 	state.main_id = query.drv_prog_id   ? query.drv_prog_id
 			: query.skb_prog_id ? query.skb_prog_id
 					    : query.hw_prog_id;
-	if (known && known->main_id == state.main_id) {
+	if (known && known->main_id == state.main_id && known->native == state.native) {
 		*ret = *known;
 		return 0;
 	}
@@ -75,7 +79,10 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
 		return error_set(err, -errno, "cannot look at XDP program %u: %s", state.main_id,
 				 error_name(errno));
-	if (datapath_owner_has(owner, state.main_id)) {
+	r = datapath_owner_has(owner, state.main_id, &ours, err);
+	if (r < 0)
+		return r;
+	if (ours) {
 		state.program_id = state.main_id;
 	} else if (!strcmp(info.name, DISPATCHER_NAME)) {
 		state.dispatcher = true;
@@ -145,8 +152,13 @@ static int detach_component(int ifindex, const struct datapath_owner *owner, u32
 		return r;
 	while ((program = xdp_multiprog__next_prog(program, mp))) {
 		u32 its_id = xdp_program__id(program);
+		bool ours = false;
 
-		if (owner ? its_id != id && datapath_owner_has(owner, its_id) : its_id == id)
+		if (owner && its_id != id)
+			r = datapath_owner_has(owner, its_id, &ours, err);
+		if (r < 0)
+			return r;
+		if (owner ? ours : its_id == id)
 			break;
 	}
 	if (!program)

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -740,6 +741,15 @@ static int load_foreign(void)
 	return fd;
 }
 
+static bool owns(const struct datapath_owner *owner, u32 program_id)
+{
+	struct error err;
+	bool ours = false;
+
+	cr_assert_eq(datapath_owner_has(owner, program_id, &ours, &err), 0, "%s", err.text);
+	return ours;
+}
+
 Test(datapath, a_program_is_known_by_the_maps_it_uses)
 {
 	_cleanup_(datapath_closep) struct datapath *old = create_current(), *new = NULL;
@@ -750,20 +760,41 @@ Test(datapath, a_program_is_known_by_the_maps_it_uses)
 	new = create();
 	new_fd = load_tc(new, FWD_HOOK_TC_OUT);
 	datapath_read_owner(PIN_DIR, &owner);
-	cr_expect(datapath_owner_has(&owner, id_of_program(old_fd)),
-		  "from the moment it is loaded");
-	cr_expect(datapath_owner_has(&owner, id_of_program(new_fd)), "on maps that are being made");
-	cr_expect_not(datapath_owner_has(&owner, id_of_program(foreign)));
-	cr_expect_not(datapath_owner_has(&owner, 0));
+	cr_expect(owns(&owner, id_of_program(old_fd)), "from the moment it is loaded");
+	cr_expect(owns(&owner, id_of_program(new_fd)), "on maps that are being made");
+	cr_expect_not(owns(&owner, id_of_program(foreign)));
+	cr_expect_not(owns(&owner, 0));
 	cr_expect(datapath_has_program(old, FWD_HOOK_TC_IN, id_of_program(old_fd)));
 	cr_expect_not(datapath_has_program(old, FWD_HOOK_TC_OUT, id_of_program(new_fd)));
 	cr_expect_not(datapath_has_program(old, FWD_HOOK_TC_IN, id_of_program(foreign)));
 	cr_expect_not(datapath_has_program(old, FWD_HOOK_TC_IN, 0));
 	datapath_read_owner(PIN_DIR "-of-another", &other);
-	cr_expect_not(datapath_owner_has(&other, id_of_program(old_fd)), "another instance");
+	cr_expect_not(owns(&other, id_of_program(old_fd)), "another instance");
 	cr_assert_eq(datapath_promote(new, NULL), 0);
 	datapath_read_owner(PIN_DIR, &owner);
-	cr_expect(datapath_owner_has(&owner, id_of_program(new_fd)));
+	cr_expect(owns(&owner, id_of_program(new_fd)));
+}
+
+Test(datapath, a_program_that_cannot_be_asked_is_not_taken_for_anybody_elses)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+	_cleanup_close_ int fd = load_tc(dp, FWD_HOOK_TC_IN);
+	u32 id = id_of_program(fd);
+	struct datapath_owner owner;
+	struct rlimit limit, none;
+	struct error err = {""};
+	bool ours = true;
+	int r;
+
+	datapath_read_owner(PIN_DIR, &owner);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	r = datapath_owner_has(&owner, id, &ours, &err);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	cr_expect_eq(r, -EMFILE);
+	cr_expect(ours, "untouched on failure");
+	cr_expect(strstr(err.text, "cannot ask program"), "%s", err.text);
 }
 
 static int load_xdp(struct datapath *dp)
