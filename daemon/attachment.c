@@ -90,8 +90,8 @@ static int attach_xdp(const struct attachment_site *site, const struct xdp_state
 	if (state->program_id && state->native != native)
 		return change_xdp_mode(site, native, state, err);
 	r = attach_xdp_once(site, native, state, err);
-	if (r >= 0 || site->xdp_mode != XDP_WANT_AUTO || r == -EBUSY || r == -ENODEV ||
-	    is_attached(site))
+	if (r >= 0 || site->xdp_mode != XDP_WANT_AUTO || r == -EBUSY || r == -EEXIST ||
+	    r == -ENODEV || is_attached(site))
 		return r;
 	native_err = *err;
 	r = attach_xdp_once(site, false, state, err);
@@ -106,14 +106,24 @@ static bool mode_is_right(enum xdp_mode_wanted mode, bool native)
 	return mode == XDP_WANT_AUTO || (mode == XDP_WANT_NATIVE) == native;
 }
 
+bool attachment_is_right(struct attachment *at, const struct attachment_site *site,
+			 enum fwd_hook hook)
+{
+	u32 there = at->program_id[hook];
+
+	if (hook == FWD_HOOK_XDP &&
+	    (at->xdp.leftover || !mode_is_right(site->xdp_mode, at->xdp.native)))
+		return false;
+	return there && can_stay(at, site, hook, there);
+}
+
 static int ensure_xdp(struct attachment *at, const struct attachment_site *site, bool *ret_added,
 		      struct error *err)
 {
 	bool had_one = at->xdp.program_id;
 	int r;
 
-	if (had_one && !at->xdp.leftover && mode_is_right(site->xdp_mode, at->xdp.native) &&
-	    can_stay(at, site, FWD_HOOK_XDP, at->xdp.program_id)) {
+	if (attachment_is_right(at, site, FWD_HOOK_XDP)) {
 		note_program(at, FWD_HOOK_XDP, at->xdp.program_id);
 		return 0;
 	}
@@ -174,7 +184,7 @@ static int ensure_tc(struct attachment *at, const struct attachment_site *site, 
 				 "handle %#x: take it off (tc filter del dev %s %s pref %d)",
 				 at->foreign_id[hook], TC_PRIORITY, TC_HANDLE, site->link.name,
 				 hook == FWD_HOOK_TC_IN ? "ingress" : "egress", TC_PRIORITY);
-	if (there && can_stay(at, site, hook, there)) {
+	if (attachment_is_right(at, site, hook)) {
 		note_program(at, hook, there);
 		return 0;
 	}

@@ -30,10 +30,14 @@ struct attachment_site {
 int attachment_find(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		    struct error *err);
 
+/* True if what attachment_find() saw of ours can stay as it is. */
+bool attachment_is_right(struct attachment *at, const struct attachment_site *site,
+			 enum fwd_hook hook);
+
 /*
  * Has our program at the hook, where attachment_find() has just looked; nothing is done where it is
  * there already and right. *ret_added: there was none of ours before. On failure what was there
- * before is there again, if the kernel lets it.
+ * before is there again, if the kernel lets it. -EEXIST: as xdp_attach() has it.
  */
 int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		      bool *ret_added, struct error *err);

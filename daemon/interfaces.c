@@ -12,7 +12,8 @@
 
 struct slot {
 	struct attachment attachment;
-	char *error; /* the first of its hooks' failures; NULL: none */
+	char *error;		    /* the first of its hooks' failures; NULL: none */
+	bool lifted, lifted_native; /* its XDP program is off for a change below it */
 };
 
 struct interfaces {
@@ -24,6 +25,7 @@ struct interfaces {
 	struct slot slots[FWD_MAX_INTERFACES];
 	bool scopes_changed; /* since the redirects were last set up for them */
 	bool full_logged;
+	bool top_blocks; /* the kernel has refused a change below a program of ours */
 };
 
 int interfaces_open(struct links *links, struct tc *tc, struct interfaces **ret, struct error *err)
@@ -123,8 +125,6 @@ static void note_error(struct interfaces *ifs, u32 slot, const char *text)
 	at->error = text ? strdup(text) : NULL;
 }
 
-/* ---- one hook ---- */
-
 static struct attachment_site site_of(const struct interfaces *ifs, u32 slot,
 				      const struct link_info *link)
 {
@@ -140,6 +140,106 @@ static struct attachment_site site_of(const struct interfaces *ifs, u32 slot,
 	};
 }
 
+/* ---- what is on top ---- */
+
+/*
+ * The kernel changes no XDP program while an interface on top has one (xdp.h). So ours above are
+ * off for that moment: what comes through the interface below is filtered there meanwhile.
+ */
+static bool lift_above(struct interfaces *ifs, const struct link_info *below)
+{
+	const struct fwd_interface *rows = datapath_interfaces(ifs->dp);
+	bool any = false;
+
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		struct slot *at = &ifs->slots[slot];
+		struct attachment_site site;
+		struct link_info link;
+
+		if (!rows[slot].ifindex || !at->attachment.program_id[FWD_HOOK_XDP] ||
+		    !links_is_on_top(ifs->links, (int)rows[slot].ifindex, below->ifindex) ||
+		    !links_get(ifs->links, (int)rows[slot].ifindex, &link))
+			continue;
+		site = site_of(ifs, slot, &link);
+		at->lifted_native = at->attachment.xdp.native;
+		at->lifted = !attachment_drop(&at->attachment, &site, FWD_HOOK_XDP, NULL);
+		any |= at->lifted;
+	}
+	return any;
+}
+
+/* In the mode that they had: "auto" has settled for it already, and said so. */
+static void put_back_above(struct interfaces *ifs)
+{
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		struct slot *at = &ifs->slots[slot];
+		struct attachment_site site;
+		struct link_info link;
+		struct error err;
+		bool added;
+
+		if (!at->lifted)
+			continue;
+		at->lifted = false;
+		if (!links_get(ifs->links, (int)datapath_interfaces(ifs->dp)[slot].ifindex, &link))
+			continue;
+		site = site_of(ifs, slot, &link);
+		if (site.xdp_mode == XDP_WANT_AUTO && !at->lifted_native)
+			site.xdp_mode = XDP_WANT_GENERIC;
+		if (attachment_ensure(&at->attachment, &site, FWD_HOOK_XDP, &added, &err) < 0)
+			note_error(ifs, slot, err.text);
+	}
+}
+
+/* Whose program on top of the interface keeps ours from it. */
+static int blocked_above(struct interfaces *ifs, const struct link_info *below, struct error *err)
+{
+	_cleanup_free_ struct link_info *links = NULL;
+	size_t n = 0;
+
+	if (links_list(ifs->links, &links, &n, NULL) < 0)
+		return -EEXIST;
+	for (size_t i = 0; i < n; i++) {
+		struct xdp_state state;
+
+		if (links_is_on_top(ifs->links, links[i].ifindex, below->ifindex) &&
+		    !xdp_query(links[i].ifindex, &ifs->owner, NULL, &state, NULL) && state.main_id)
+			return error_set(
+				err, -EEXIST,
+				"XDP: %s, which is on top of it, has another XDP program (id %u), "
+				"and the kernel lets nobody change what is below: take that off "
+				"(ip link set dev %s xdp off)",
+				links[i].name, state.main_id, links[i].name);
+	}
+	return -EEXIST;
+}
+
+/* ---- one hook ---- */
+
+/* As attachment_ensure(), also below a program of ours. */
+static int attach(struct interfaces *ifs, u32 slot, const struct link_info *link,
+		  enum fwd_hook hook, bool *ret_added, struct error *err)
+{
+	struct attachment *at = &ifs->slots[slot].attachment;
+	struct attachment_site site = site_of(ifs, slot, link);
+	bool lifted = false;
+	int r;
+
+	if (hook != FWD_HOOK_XDP)
+		return attachment_ensure(at, &site, hook, ret_added, err);
+	/* With a dispatcher it takes libxdp ten tries to find out that it may not. */
+	if (ifs->top_blocks && !attachment_is_right(at, &site, hook))
+		lifted = lift_above(ifs, link);
+	r = attachment_ensure(at, &site, hook, ret_added, err);
+	if (r == -EEXIST && !lifted && lift_above(ifs, link)) {
+		lifted = ifs->top_blocks = true;
+		r = attachment_ensure(at, &site, hook, ret_added, err);
+	}
+	if (lifted)
+		put_back_above(ifs);
+	return r == -EEXIST ? blocked_above(ifs, link, err) : r;
+}
+
 static int ensure(struct interfaces *ifs, u32 slot, const struct link_info *link,
 		  enum fwd_hook hook, bool *ret_added, struct error *err)
 {
@@ -148,15 +248,23 @@ static int ensure(struct interfaces *ifs, u32 slot, const struct link_info *link
 	int r = attachment_find(at, &site, hook, err);
 
 	*ret_added = false;
-	return r < 0 ? r : attachment_ensure(at, &site, hook, ret_added, err);
+	return r < 0 ? r : attach(ifs, slot, link, hook, ret_added, err);
 }
 
 static int drop(struct interfaces *ifs, u32 slot, const struct link_info *link, enum fwd_hook hook,
 		struct error *err)
 {
+	struct attachment *at = &ifs->slots[slot].attachment;
 	struct attachment_site site = site_of(ifs, slot, link);
+	int r = attachment_drop(at, &site, hook, err);
 
-	return attachment_drop(&ifs->slots[slot].attachment, &site, hook, err);
+	if (r != -EEXIST || hook != FWD_HOOK_XDP)
+		return r;
+	if (lift_above(ifs, link)) {
+		r = attachment_drop(at, &site, hook, err);
+		put_back_above(ifs);
+	}
+	return r == -EEXIST ? blocked_above(ifs, link, err) : r;
 }
 
 /* ---- slots ---- */
@@ -401,7 +509,7 @@ static int move_hook(struct interfaces *ifs, u32 slot, const struct link_info *l
 	bool added;
 
 	if (!r && at->program_id[hook])
-		r = attachment_ensure(at, &site, hook, &added, err);
+		r = attach(ifs, slot, link, hook, &added, err);
 	return r;
 }
 

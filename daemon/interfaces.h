@@ -8,7 +8,9 @@
  * not used.
  *
  *   I1  Calls may be repeated: what is right already is left alone.
- *   I2  A program of ours is replaced in one step, never taken off and put on.
+ *   I2  A program of ours is replaced in one step, never taken off and put on. The exception is
+ *       XDP on top of an interface (its bridge, bond or VLAN), below which the kernel changes
+ *       nothing meanwhile.
  *   I3  Failures are kept for status and logged once, until they change.
  */
 #pragma once

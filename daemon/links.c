@@ -119,8 +119,8 @@ static bool is_plain(struct links *links, struct nl_object *object)
 	return true;
 }
 
-/* The link of that name, or, with `name` NULL, of that index. */
-static bool find(struct links *links, const char *name, int ifindex, struct link_info *ret)
+/* The link of that name, or, with `name` NULL, of that index; NULL: there is none. */
+static struct rtnl_link *find(struct links *links, const char *name, int ifindex)
 {
 	for (struct nl_object *object = nl_cache_get_first(links->cache); object;
 	     object = nl_cache_get_next(object)) {
@@ -129,22 +129,47 @@ static bool find(struct links *links, const char *name, int ifindex, struct link
 		if (name ? strcmp(rtnl_link_get_name(link), name) != 0
 			 : rtnl_link_get_ifindex(link) != ifindex)
 			continue;
-		if (!is_plain(links, object))
-			continue;
-		describe(link, ret);
-		return true;
+		if (is_plain(links, object))
+			return link;
 	}
-	return false;
+	return NULL;
 }
 
 bool links_find(struct links *links, const char *name, struct link_info *ret)
 {
-	return find(links, name, 0, ret);
+	struct rtnl_link *link = find(links, name, 0);
+
+	if (link)
+		describe(link, ret);
+	return link;
 }
 
 bool links_get(struct links *links, int ifindex, struct link_info *ret)
 {
-	return find(links, NULL, ifindex, ret);
+	struct rtnl_link *link = find(links, NULL, ifindex);
+
+	if (link)
+		describe(link, ret);
+	return link;
+}
+
+/* IFLA_LINK has the interface below, unless it is in another namespace; a veth's has its peer. */
+static bool is_made_of(struct rtnl_link *link, int ifindex)
+{
+	const char *type = rtnl_link_get_type(link);
+	s32 nsid;
+
+	return rtnl_link_get_link(link) == ifindex && rtnl_link_get_link_netnsid(link, &nsid) < 0 &&
+	       (!type || strcmp(type, "veth") != 0);
+}
+
+bool links_is_on_top(struct links *links, int ifindex, int below_ifindex)
+{
+	struct rtnl_link *link = find(links, NULL, ifindex);
+	struct rtnl_link *below = find(links, NULL, below_ifindex);
+
+	return link && below && ifindex != below_ifindex &&
+	       (rtnl_link_get_master(below) == ifindex || is_made_of(link, below_ifindex));
 }
 
 static int compare_links(const void *a, const void *b)

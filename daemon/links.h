@@ -31,5 +31,8 @@ int links_process(struct links *links, struct error *err);
 bool links_find(struct links *links, const char *name, struct link_info *ret);
 bool links_get(struct links *links, int ifindex, struct link_info *ret);
 
+/* True if the one is made of the other: its bridge or bond, or a VLAN or macvlan on it. */
+bool links_is_on_top(struct links *links, int ifindex, int below_ifindex);
+
 /* All of them, by ifindex. The caller frees it. */
 int links_list(struct links *links, struct link_info **ret, size_t *ret_n, struct error *err);

@@ -136,6 +136,12 @@ static int replace_single(int ifindex, struct bpf_object *obj, const struct xdp_
 	return 0;
 }
 
+/* libxdp takes the kernel's EEXIST for a race that it has lost, tries again and gives up. */
+static int blocked_above(int r)
+{
+	return r == -EBUSY || r == -EAGAIN ? -EEXIST : r;
+}
+
 /*
  * Takes a component out of the dispatcher: the one of `id`, or, with `owner`, one of ours that is
  * another. *ret_found: there was one.
@@ -165,8 +171,8 @@ static int detach_component(int ifindex, const struct datapath_owner *owner, u32
 		return 0;
 	r = xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(mp), 0);
 	if (r < 0)
-		return error_set(err, r, "cannot take a program out of the dispatcher: %s",
-				 error_name(r));
+		return error_set(err, blocked_above(r),
+				 "cannot take a program out of the dispatcher: %s", error_name(r));
 	*ret_found = true;
 	return 0;
 }
@@ -198,7 +204,7 @@ static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *
 		xdp_program__set_xdp_frags_support(program, true);
 	r = xdp_program__attach(program, ifindex, native ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0);
 	if (r < 0)
-		return error_set(err, r, "%s XDP: %s", native ? "native" : "generic",
+		return error_set(err, blocked_above(r), "%s XDP: %s", native ? "native" : "generic",
 				 error_name(r));
 	*ret_fd = bpf_program__fd(bpf_object__find_program_by_name(obj, PROGRAM_NAME));
 	return 0;

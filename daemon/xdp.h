@@ -32,11 +32,13 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 /*
  * Attaches the program of `obj`, open and not loaded, natively or generically. A program that
  * `state` says is ours is replaced with no packet unfiltered; the mode has to be the same. -EBUSY:
- * somebody else holds the interface. *ret_fd is the program's, owned by `obj`.
+ * somebody else holds the interface. -EEXIST: since 5.15 the kernel changes nothing on an interface
+ * while one on top of it (its bridge, bond, VLAN) has a program. *ret_fd is the program's, owned by
+ * `obj`.
  */
 int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool native,
 	       const struct xdp_state *state, const struct datapath_owner *owner, int *ret_fd,
 	       struct error *err);
 
-/* Detaches our program and no other. */
+/* Detaches our program and no other. -EEXIST: as above. */
 int xdp_detach(int ifindex, const struct xdp_state *state, struct error *err);
