@@ -26,13 +26,41 @@
 #define FOLD_PAUSE_US 20000
 #define FOLD_AGAIN_US 10000000
 
+/* Between two looks for what others have changed in tc, however often they do. */
+#define TC_PAUSE_NS	  (NS_PER_S / 10)
+#define TIMER_ACCURACY_US 10000
+
 /* ---- events ---- */
+
+/* What others did in tc is looked at right away, unless that has just been done. */
+static void arm_settle(struct daemon *daemon)
+{
+	u64 due_ns = interfaces_due_ns(daemon->interfaces);
+	u64 tc_ns = daemon->settled_ns + TC_PAUSE_NS;
+
+	if (daemon->tc_changed && (!due_ns || tc_ns < due_ns))
+		due_ns = tc_ns;
+	sd_event_source_set_time(daemon->settle_timer, due_ns / NS_PER_US + 1);
+	sd_event_source_set_enabled(daemon->settle_timer, due_ns ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+static void settle(struct daemon *daemon)
+{
+	interfaces_settle(daemon->interfaces);
+	daemon->settled_ns = clock_ns(CLOCK_MONOTONIC);
+	daemon->tc_changed = false;
+	arm_settle(daemon);
+}
 
 static int on_settle(sd_event_source *source, void *data)
 {
-	struct daemon *daemon = data;
+	settle(data);
+	return 0;
+}
 
-	interfaces_settle(daemon->interfaces);
+static int on_settle_due(sd_event_source *source, u64 us, void *data)
+{
+	settle(data);
 	return 0;
 }
 
@@ -45,6 +73,37 @@ static int on_links(sd_event_source *source, int fd, u32 revents, void *data)
 	if (links_process(daemon->links, &err) < 0)
 		log_warning("%s", err.text);
 	return sd_event_source_set_enabled(daemon->settle_source, SD_EVENT_ONESHOT);
+}
+
+static void on_move(void *data, int ifindex)
+{
+	struct daemon *daemon = data;
+
+	interfaces_note_move(daemon->interfaces, ifindex);
+}
+
+static bool is_watched(void *data, int ifindex)
+{
+	struct daemon *daemon = data;
+
+	return interfaces_has(daemon->interfaces, ifindex);
+}
+
+static int on_tc(sd_event_source *source, int fd, u32 revents, void *data)
+{
+	struct daemon *daemon = data;
+	bool changed = false;
+	struct error err;
+
+	if (tc_watch_process(daemon->tc_watch, is_watched, daemon, &changed, &err) < 0) {
+		log_warning("%s; filters that others take off are put back late", err.text);
+		return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	}
+	if (changed) {
+		daemon->tc_changed = true;
+		arm_settle(daemon);
+	}
+	return 0;
 }
 
 static void arm_expiry(struct daemon *daemon, u64 next_ns)
@@ -86,6 +145,7 @@ static int on_fold(sd_event_source *source, u64 us, void *data)
 void daemon_rules_changed(struct daemon *daemon)
 {
 	arm_expiry(daemon, rules_expire(daemon->rules));
+	arm_settle(daemon);
 	sd_event_source_set_time_relative(daemon->fold_source, FOLD_PAUSE_US);
 	sd_event_source_set_enabled(daemon->fold_source, SD_EVENT_ONESHOT);
 }
@@ -231,6 +291,12 @@ static int add_sources(struct daemon *daemon, struct error *err)
 		r = sd_event_add_io(daemon->event, &daemon->links_source, links_fd(daemon->links),
 				    EPOLLIN, on_links, daemon);
 	if (r >= 0)
+		r = sd_event_add_io(daemon->event, &daemon->tc_source,
+				    tc_watch_fd(daemon->tc_watch), EPOLLIN, on_tc, daemon);
+	if (r >= 0)
+		r = sd_event_add_time(daemon->event, &daemon->settle_timer, CLOCK_MONOTONIC, 0,
+				      TIMER_ACCURACY_US, on_settle_due, daemon);
+	if (r >= 0)
 		r = sd_event_add_time(daemon->event, &daemon->expiry_source, CLOCK_BOOTTIME, 0, 0,
 				      on_expiry, daemon);
 	if (r >= 0)
@@ -292,6 +358,8 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	if (!r)
 		r = tc_open(&daemon->tc, err);
 	if (!r)
+		r = tc_watch_open(tc_port(daemon->tc), &daemon->tc_watch, err);
+	if (!r)
 		r = interfaces_open(daemon->links, daemon->tc, &daemon->interfaces, err);
 	if (!r)
 		r = rules_open(config, daemon->store, daemon->interfaces, daemon->worker,
@@ -299,6 +367,7 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	if (r < 0)
 		return r;
 	take_pointer(&owned);
+	links_on_move(daemon->links, on_move, daemon);
 	r = confirm_open(daemon->event, daemon->rules, &watcher, &daemon->confirm, err);
 	return r < 0 ? r : add_sources(daemon, err);
 }
@@ -338,12 +407,15 @@ void daemon_stop(struct daemon *daemon)
 		log_notice("stopped; the kernel goes on filtering");
 	sd_event_source_disable_unref(daemon->links_source);
 	sd_event_source_disable_unref(daemon->settle_source);
+	sd_event_source_disable_unref(daemon->tc_source);
+	sd_event_source_disable_unref(daemon->settle_timer);
 	sd_event_source_disable_unref(daemon->expiry_source);
 	sd_event_source_disable_unref(daemon->fold_source);
 	rules_close(daemon->rules);
 	confirm_close(daemon->confirm);
 	control_close(daemon->control);
 	interfaces_close(daemon->interfaces);
+	tc_watch_close(daemon->tc_watch);
 	tc_close(daemon->tc);
 	links_close(daemon->links);
 	closep(&daemon->pin_dir_lock);

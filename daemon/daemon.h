@@ -9,6 +9,7 @@
 #include "rules.h"
 #include "store.h"
 #include "tc.h"
+#include "tc_watch.h"
 
 #include <systemd/sd-event.h>
 
@@ -20,12 +21,16 @@ struct daemon {
 	struct store *store;
 	struct links *links;
 	struct tc *tc;
+	struct tc_watch *tc_watch;
 	struct interfaces *interfaces;
 	struct worker *worker;
 	struct rules *rules;
 	struct confirm *confirm;
 	struct control *control;
 	sd_event_source *links_source, *expiry_source, *settle_source, *fold_source;
+	sd_event_source *tc_source, *settle_timer;
+	bool tc_changed;  /* by others, since the interfaces were last settled */
+	u64 settled_ns;	  /* CLOCK_MONOTONIC */
 	bool fold_failed; /* it was logged */
 	unsigned reloads; /* that run or wait */
 	s64 started_s, config_loaded_s;

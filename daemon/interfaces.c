@@ -2,6 +2,8 @@
 #include "interfaces.h"
 
 #include "attachment.h"
+#include "clock.h"
+#include "contest.h"
 #include "log.h"
 
 #include <errno.h>
@@ -10,9 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Between two tries of what failed and what no message will tell the end of; doubles. */
+#define RETRY_MIN_NS NS_PER_S
+#define RETRY_MAX_NS (60 * NS_PER_S)
+
 struct slot {
 	struct attachment attachment;
+	struct contest contests[FWD_HOOKS];
 	char *error;		    /* the first of its hooks' failures; NULL: none */
+	bool moved;		    /* somebody has moved the interface to another namespace */
 	bool lifted, lifted_native; /* its XDP program is off for a change below it */
 };
 
@@ -25,7 +33,9 @@ struct interfaces {
 	struct slot slots[FWD_MAX_INTERFACES];
 	bool scopes_changed; /* since the redirects were last set up for them */
 	bool full_logged;
-	bool top_blocks; /* the kernel has refused a change below a program of ours */
+	bool top_blocks;	      /* the kernel has refused a change below a program of ours */
+	u64 retry_ns, retry_pause_ns; /* of what failed; 0: nothing, or not since it changed */
+	u64 contests_ns;	      /* the next of a contest; 0: none */
 };
 
 int interfaces_open(struct links *links, struct tc *tc, struct interfaces **ret, struct error *err)
@@ -123,6 +133,7 @@ static void note_error(struct interfaces *ifs, u32 slot, const char *text)
 		return;
 	free(at->error);
 	at->error = text ? strdup(text) : NULL;
+	ifs->retry_pause_ns = 0;
 }
 
 static struct attachment_site site_of(const struct interfaces *ifs, u32 slot,
@@ -240,15 +251,54 @@ static int attach(struct interfaces *ifs, u32 slot, const struct link_info *link
 	return r == -EEXIST ? blocked_above(ifs, link, err) : r;
 }
 
+/* With its programs; the message is on its way. */
+static bool is_gone(const struct link_info *link)
+{
+	char name[IF_NAMESIZE];
+
+	return !if_indextoname((unsigned)link->ifindex, name) && errno == ENXIO;
+}
+
+static int contested(enum fwd_hook hook, struct error *err)
+{
+	return error_set(err, -EAGAIN,
+			 "%s: somebody takes our program off again and again; it is put back "
+			 "after a pause each time, of a minute at most",
+			 attachment_hook_names[hook]);
+}
+
 static int ensure(struct interfaces *ifs, u32 slot, const struct link_info *link,
 		  enum fwd_hook hook, bool *ret_added, struct error *err)
 {
-	struct attachment *at = &ifs->slots[slot].attachment;
+	struct attachment *at = &ifs->slots[slot].attachment, before = *at;
+	struct contest *contest = &ifs->slots[slot].contests[hook];
 	struct attachment_site site = site_of(ifs, slot, link);
+	u64 now_ns = clock_ns(CLOCK_MONOTONIC);
 	int r = attachment_find(at, &site, hook, err);
+	bool lost;
 
 	*ret_added = false;
-	return r < 0 ? r : attach(ifs, slot, link, hook, ret_added, err);
+	if (r < 0)
+		return r;
+	lost = before.program_id[hook] && !at->program_id[hook];
+	if (lost && is_gone(link)) {
+		*at = before;
+		return -ENODEV;
+	}
+	if (lost)
+		contest_lose(contest, now_ns);
+	if (!at->program_id[hook] && contest_holds(contest, now_ns))
+		return contested(hook, err);
+	r = attach(ifs, slot, link, hook, ret_added, err);
+	/* Between two of our steps, most likely. */
+	if (r < 0 && r != -EBUSY && contest_is_on(contest, now_ns)) {
+		contest_lose(contest, now_ns);
+		return contested(hook, err);
+	}
+	if (!r && lost)
+		log_warning("%s: somebody took our %s program off; attached again", link->name,
+			    attachment_hook_names[hook]);
+	return r;
 }
 
 static int drop(struct interfaces *ifs, u32 slot, const struct link_info *link, enum fwd_hook hook,
@@ -280,6 +330,21 @@ static bool find_slot(const struct interfaces *ifs, int ifindex, u32 *ret)
 		}
 	}
 	return false;
+}
+
+bool interfaces_has(const struct interfaces *ifs, int ifindex)
+{
+	u32 slot;
+
+	return find_slot(ifs, ifindex, &slot);
+}
+
+void interfaces_note_move(struct interfaces *ifs, int ifindex)
+{
+	u32 slot;
+
+	if (find_slot(ifs, ifindex, &slot))
+		ifs->slots[slot].moved = true;
 }
 
 static void free_slot(struct interfaces *ifs, u32 slot)
@@ -332,6 +397,20 @@ static void add_slots(struct interfaces *ifs, const struct link_info *links, siz
 	}
 }
 
+static void log_gone(const struct interfaces *ifs, u32 slot)
+{
+	const char *name = datapath_interfaces(ifs->dp)[slot].name;
+	const struct slot *at = &ifs->slots[slot];
+
+	if (at->moved && at->attachment.program_id[FWD_HOOK_XDP])
+		log_warning("%s: moved to another network namespace, with our XDP program, which "
+			    "goes on dropping blocked sources there; take it off there if it is "
+			    "not to (ip link set dev %s xdp off)",
+			    name, name);
+	else
+		log_info("%s: gone", name);
+}
+
 /* Gives up slots whose interface is gone, or matches nothing any more. */
 static void remove_slots(struct interfaces *ifs)
 {
@@ -354,7 +433,7 @@ static void remove_slots(struct interfaces *ifs)
 			}
 			log_info("%s: left", row->name);
 		} else {
-			log_info("%s: gone", row->name);
+			log_gone(ifs, slot);
 		}
 		free_slot(ifs, slot);
 		ifs->scopes_changed = true;
@@ -439,14 +518,6 @@ struct undo {
 	struct link_info link;
 	enum fwd_hook hook;
 };
-
-/* With its programs; the message is on its way. */
-static bool is_gone(const struct link_info *link)
-{
-	char name[IF_NAMESIZE];
-
-	return !if_indextoname((unsigned)link->ifindex, name) && errno == ENXIO;
-}
 
 static int prepare_link(struct interfaces *ifs, u32 slot, const struct link_info *link,
 			struct undo *done, size_t *n_done, struct error *err)
@@ -533,17 +604,30 @@ int interfaces_move(struct interfaces *ifs, struct error *err)
 	return 0;
 }
 
+/* Needed and there, but maybe not for long. */
+static int check_contest(const struct interfaces *ifs, u32 slot, enum fwd_hook hook,
+			 struct error *err)
+{
+	const struct slot *at = &ifs->slots[slot];
+
+	return contest_is_on(&at->contests[hook], clock_ns(CLOCK_MONOTONIC)) ? contested(hook, err)
+									     : 0;
+}
+
 /* All hooks, whatever happens at one; the first failure is kept. */
 static void settle_link(struct interfaces *ifs, u32 slot, const struct link_info *link)
 {
 	struct error err, first;
 	bool failed = false, added;
 
+	ifs->slots[slot].moved = false; /* and back */
 	for (u32 hook = 0; hook < FWD_HOOKS; hook++) {
-		int r = needs_hook(ifs, link->name, hook)
-				? ensure(ifs, slot, link, hook, &added, &err)
-				: drop(ifs, slot, link, hook, &err);
+		bool needed = needs_hook(ifs, link->name, hook);
+		int r = needed ? ensure(ifs, slot, link, hook, &added, &err)
+			       : drop(ifs, slot, link, hook, &err);
 
+		if (!r && needed)
+			r = check_contest(ifs, slot, hook, &err);
 		if (r == -ENODEV) /* it is gone; the message is on its way */
 			return;
 		if (r < 0 && !failed)
@@ -551,6 +635,63 @@ static void settle_link(struct interfaces *ifs, u32 slot, const struct link_info
 		failed |= r < 0;
 	}
 	note_error(ifs, slot, failed ? first.text : NULL);
+}
+
+static u64 earlier(u64 a_ns, u64 b_ns)
+{
+	return a_ns && a_ns < b_ns ? a_ns : b_ns;
+}
+
+/* The first of the slot's contests to be looked at again; 0: none is on. */
+static u64 contests_due_ns(const struct slot *at, u64 now_ns)
+{
+	u64 due_ns = 0;
+
+	for (u32 hook = 0; hook < FWD_HOOKS; hook++) {
+		const struct contest *contest = &at->contests[hook];
+
+		if (contest_holds(contest, now_ns))
+			due_ns = earlier(due_ns, contest_resume_ns(contest));
+		else if (contest_is_on(contest, now_ns))
+			due_ns = earlier(due_ns, contest_end_ns(contest));
+	}
+	return due_ns;
+}
+
+/*
+ * For failures that no message will tell the end of. Settling that a message asks for does not make
+ * the pause longer.
+ */
+static void plan_retry(struct interfaces *ifs)
+{
+	u64 now_ns = clock_ns(CLOCK_MONOTONIC), contests_ns = 0;
+	bool failed = false;
+
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		u64 due_ns = contests_due_ns(&ifs->slots[slot], now_ns);
+
+		if (due_ns)
+			contests_ns = earlier(contests_ns, due_ns);
+		failed |= ifs->slots[slot].error != NULL;
+	}
+	ifs->contests_ns = contests_ns;
+	if (!failed) {
+		ifs->retry_ns = ifs->retry_pause_ns = 0;
+	} else if (!ifs->retry_pause_ns || now_ns >= ifs->retry_ns) {
+		u64 doubled_ns = 2 * ifs->retry_pause_ns;
+
+		ifs->retry_pause_ns = !doubled_ns		  ? RETRY_MIN_NS
+				      : doubled_ns < RETRY_MAX_NS ? doubled_ns
+								  : RETRY_MAX_NS;
+		ifs->retry_ns = now_ns + ifs->retry_pause_ns;
+	}
+}
+
+u64 interfaces_due_ns(const struct interfaces *ifs)
+{
+	if (!ifs->retry_ns)
+		return ifs->contests_ns;
+	return earlier(ifs->contests_ns, ifs->retry_ns);
 }
 
 void interfaces_settle(struct interfaces *ifs)
@@ -574,6 +715,7 @@ void interfaces_settle(struct interfaces *ifs)
 		if (find_slot(ifs, links[i].ifindex, &slot))
 			settle_link(ifs, slot, &links[i]);
 	}
+	plan_retry(ifs);
 }
 
 /* Takes our programs off; with `strays_only`, just where no slot accounts for them. */

@@ -12,6 +12,8 @@
  *       XDP on top of an interface (its bridge, bond or VLAN), below which the kernel changes
  *       nothing meanwhile.
  *   I3  Failures are kept for status and logged once, until they change.
+ *   I4  What somebody takes off is put back, and what fails is tried again, by itself and with
+ *       pauses that grow: nobody keeps us busy.
  */
 #pragma once
 
@@ -63,6 +65,15 @@ int interfaces_move(struct interfaces *ifs, struct error *err);
  * Failures are logged and kept.
  */
 void interfaces_settle(struct interfaces *ifs);
+
+/* When interfaces_settle() is due without anything happening, on CLOCK_MONOTONIC; 0: never. */
+u64 interfaces_due_ns(const struct interfaces *ifs);
+
+/* True if the interface has a slot. */
+bool interfaces_has(const struct interfaces *ifs, int ifindex);
+
+/* Somebody has moved the interface to another namespace: interfaces_settle() will not find it. */
+void interfaces_note_move(struct interfaces *ifs, int ifindex);
 
 /* Takes off all programs of ours, on every interface, asked for or not. */
 void interfaces_detach_all(struct interfaces *ifs);

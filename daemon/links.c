@@ -3,8 +3,12 @@
 
 #include <errno.h>
 #include <linux/if_arp.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <netlink/attr.h>
 #include <netlink/cache.h>
 #include <netlink/errno.h>
+#include <netlink/msg.h>
 #include <netlink/route/link.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +20,10 @@
 struct links {
 	struct nl_cache_mngr *manager;
 	struct nl_cache *cache; /* owned by the manager */
+	struct nl_sock *events; /* the manager reads it */
 	struct nl_sock *socket; /* to ask again */
+	void (*moved)(void *data, int ifindex);
+	void *moved_data;
 };
 
 static int nl_failed(struct error *err, int code, const char *what)
@@ -24,10 +31,28 @@ static int nl_failed(struct error *err, int code, const char *what)
 	return error_set(err, -EIO, "%s: %s", what, nl_geterror(code));
 }
 
+/* Where an interface goes is told by its last message only, and libnl leaves that out. */
+static int see_message(struct nl_msg *message, void *data)
+{
+	struct nlmsghdr *msg = nlmsg_hdr(message);
+	const struct ifinfomsg *ifi = nlmsg_data(msg);
+	struct links *links = data;
+
+	if (links->moved && msg->nlmsg_type == RTM_DELLINK && nlmsg_valid_hdr(msg, sizeof(*ifi)) &&
+	    nlmsg_find_attr(msg, sizeof(*ifi), IFLA_NEW_NETNSID))
+		links->moved(links->moved_data, ifi->ifi_index);
+	return NL_OK;
+}
+
 static int watch(struct links *links, struct error *err)
 {
-	int r = nl_cache_mngr_alloc(NULL, NETLINK_ROUTE, NL_AUTO_PROVIDE, &links->manager);
+	int r;
 
+	links->events = nl_socket_alloc();
+	if (!links->events)
+		return error_no_memory(err);
+	nl_socket_modify_cb(links->events, NL_CB_MSG_IN, NL_CB_CUSTOM, see_message, links);
+	r = nl_cache_mngr_alloc(links->events, NETLINK_ROUTE, NL_AUTO_PROVIDE, &links->manager);
 	if (r < 0)
 		return nl_failed(err, r, "cannot watch the network interfaces");
 	r = nl_cache_mngr_add(links->manager, "route/link", NULL, NULL, &links->cache);
@@ -60,6 +85,7 @@ void links_close(struct links *links)
 		return;
 	if (links->manager)
 		nl_cache_mngr_free(links->manager);
+	nl_socket_free(links->events);
 	nl_socket_free(links->socket);
 	free(links);
 }
@@ -81,6 +107,12 @@ int links_process(struct links *links, struct error *err)
 		r = nl_cache_mngr_data_ready(links->manager);
 	r = nl_cache_resync(links->socket, links->cache, NULL, NULL);
 	return r < 0 ? nl_failed(err, r, "cannot list the network interfaces again") : 0;
+}
+
+void links_on_move(struct links *links, void (*moved)(void *data, int ifindex), void *data)
+{
+	links->moved = moved;
+	links->moved_data = data;
 }
 
 static void describe(struct rtnl_link *link, struct link_info *ret)

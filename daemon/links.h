@@ -28,6 +28,12 @@ DEFINE_CLEANUP(struct links *, links_close);
 int links_fd(const struct links *links);
 int links_process(struct links *links, struct error *err);
 
+/*
+ * `moved` is called, by links_process(), for an interface that somebody moves to another network
+ * namespace: here it is gone.
+ */
+void links_on_move(struct links *links, void (*moved)(void *data, int ifindex), void *data);
+
 bool links_find(struct links *links, const char *name, struct link_info *ret);
 bool links_get(struct links *links, int ifindex, struct link_info *ret);
 

@@ -47,6 +47,11 @@ void tc_close(struct tc *tc)
 	free(tc);
 }
 
+u32 tc_port(const struct tc *tc)
+{
+	return tc->port;
+}
+
 static u32 parent_of(enum fwd_hook hook)
 {
 	return TC_H_MAKE(TC_H_CLSACT, hook == FWD_HOOK_TC_IN ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);

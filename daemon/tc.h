@@ -21,6 +21,9 @@ int tc_open(struct tc **ret, struct error *err);
 void tc_close(struct tc *tc);
 DEFINE_CLEANUP(struct tc *, tc_close);
 
+/* The netlink port that our changes come from. */
+u32 tc_port(const struct tc *tc);
+
 /* Adds clsact where there is none; *ret_added tells. */
 int tc_add_clsact(struct tc *tc, int ifindex, bool *ret_added, struct error *err);
 

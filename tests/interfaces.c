@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Moving programs to other maps, where they could not be seen before. */
+/* Moving programs to other maps, and putting back what others take off. */
+#include "clock.h"
 #include "interfaces.h"
 #include "private_bpffs.h"
 #include "xdp.h"
@@ -7,7 +8,10 @@
 #include <bpf/bpf.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/if_link.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #define FLAGS (FWD_BLOCK_IN | FWD_BLOCK_OUT)
 
@@ -203,5 +207,59 @@ Test(interfaces, that_are_gone_keep_no_others_from_moving)
 	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
 	offer_bank();
 	cr_expect_eq(interfaces_prepare(ifs, &err), 0, "%s", err.text);
+	tear_down();
+}
+
+/* ---- what others take off ---- */
+
+static void take_xdp_off(void)
+{
+	cr_assert_eq(bpf_xdp_detach(1, XDP_FLAGS_SKB_MODE, NULL), 0);
+}
+
+Test(interfaces, that_lose_a_program_again_and_again_get_it_after_a_pause)
+{
+	struct interface_status status;
+	u32 slot = 0;
+
+	set_up(&loopback);
+	for (int i = 0; i < 3; i++) {
+		take_xdp_off();
+		interfaces_settle(ifs);
+		cr_expect_neq(attached(FWD_HOOK_XDP), 0, "loss %d", i + 1);
+		cr_expect_eq(interfaces_due_ns(ifs), 0, "loss %d", i + 1);
+	}
+	take_xdp_off();
+	interfaces_settle(ifs);
+	cr_expect_eq(attached(FWD_HOOK_XDP), 0);
+	cr_assert(interfaces_next(ifs, &slot, &status));
+	cr_expect(status.error && strstr(status.error, "again and again"), "%s", status.error);
+	while (clock_ns(CLOCK_MONOTONIC) < interfaces_due_ns(ifs))
+		usleep(1000);
+	interfaces_settle(ifs);
+	cr_expect_neq(attached(FWD_HOOK_XDP), 0, "the pause is over");
+	tear_down();
+}
+
+Test(interfaces, that_cannot_be_looked_at_are_looked_at_again_soon)
+{
+	u64 first_ns, now_ns = clock_ns(CLOCK_MONOTONIC);
+
+	set_up(&loopback);
+	cr_expect_eq(interfaces_due_ns(ifs), 0);
+	blind = true;
+	interfaces_settle(ifs);
+	first_ns = interfaces_due_ns(ifs);
+	cr_expect_gt(first_ns, now_ns);
+	interfaces_settle(ifs);
+	cr_expect_eq(interfaces_due_ns(ifs), first_ns, "for a message, before it is due");
+	while (clock_ns(CLOCK_MONOTONIC) < first_ns)
+		usleep(1000);
+	interfaces_settle(ifs);
+	cr_expect_gt(interfaces_due_ns(ifs), first_ns + NS_PER_S, "the pause has doubled");
+	blind = false;
+	interfaces_settle(ifs);
+	cr_expect_eq(interfaces_due_ns(ifs), 0);
+	expect_moved(true, "seen again");
 	tear_down();
 }
