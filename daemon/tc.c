@@ -15,25 +15,47 @@
 #define BUFFER_SIZE 32768 /* the kernel's dumps fill at most this much at once */
 
 struct tc {
-	struct mnl_socket *socket;
+	struct mnl_socket *socket; /* NULL: an answer was not read to its end */
 	unsigned port, seq;
 	char buffer[BUFFER_SIZE] __attribute__((aligned(8)));
 };
 
-int tc_open(struct tc **ret, struct error *err)
+static void close_socket(struct tc *tc)
 {
-	_cleanup_(tc_closep) struct tc *tc = calloc(1, sizeof(*tc));
+	int saved = errno;
+
+	if (tc->socket)
+		mnl_socket_close(tc->socket);
+	tc->socket = NULL;
+	errno = saved;
+}
+
+/* 0 or -errno. The first one gets a port from the kernel, and those after it have the same. */
+static int open_socket(struct tc *tc)
+{
 	int one = 1;
 
-	if (!tc)
-		return error_no_memory(err);
 	tc->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!tc->socket || mnl_socket_bind(tc->socket, 0, MNL_SOCKET_AUTOPID) < 0)
-		return error_set(err, -errno, "cannot open a netlink socket: %s",
-				 error_name(errno));
+	if (!tc->socket || mnl_socket_bind(tc->socket, 0, (pid_t)tc->port) < 0) {
+		close_socket(tc);
+		return -errno;
+	}
 	tc->port = mnl_socket_get_portid(tc->socket);
 	/* Sentences instead of bare numbers, where the kernel has them. */
 	mnl_socket_setsockopt(tc->socket, NETLINK_EXT_ACK, &one, sizeof(one));
+	return 0;
+}
+
+int tc_open(struct tc **ret, struct error *err)
+{
+	_cleanup_(tc_closep) struct tc *tc = calloc(1, sizeof(*tc));
+	int r;
+
+	if (!tc)
+		return error_no_memory(err);
+	r = open_socket(tc);
+	if (r < 0)
+		return error_set(err, r, "cannot open a netlink socket: %s", error_name(r));
 	*ret = take_pointer(&tc);
 	return 0;
 }
@@ -42,8 +64,7 @@ void tc_close(struct tc *tc)
 {
 	if (!tc)
 		return;
-	if (tc->socket)
-		mnl_socket_close(tc->socket);
+	close_socket(tc);
 	free(tc);
 }
 
@@ -108,18 +129,43 @@ static int find_error(const struct tc *tc, const char *buffer, int size, const c
 			 text ? " (" : "", text ? text : "", text ? ")" : "");
 }
 
+/* 0 or -errno. */
+static int send_request(struct tc *tc, const struct nlmsghdr *msg)
+{
+	int r = tc->socket ? 0 : open_socket(tc);
+
+	if (!r && mnl_socket_sendto(tc->socket, msg, msg->nlmsg_len) < 0)
+		r = -errno;
+	return r;
+}
+
+/*
+ * Its size or -errno; then the rest of the answer would stand in front of the next one, and while a
+ * dump is not read to its end the kernel begins no other: so another socket is used from then on.
+ */
+static ssize_t receive(struct tc *tc)
+{
+	ssize_t n = mnl_socket_recvfrom(tc->socket, tc->buffer, sizeof(tc->buffer));
+
+	if (n >= 0)
+		return n;
+	close_socket(tc);
+	return -errno;
+}
+
 /* Sends what is in the buffer and waits for its acknowledgement. */
 static int transact(struct tc *tc, struct nlmsghdr *msg, const char *what, struct error *err)
 {
 	ssize_t n;
 
 	msg->nlmsg_flags |= NLM_F_ACK;
-	if (mnl_socket_sendto(tc->socket, msg, msg->nlmsg_len) < 0)
-		return error_set(err, -errno, "%s: %s", what, error_name(errno));
+	n = send_request(tc, msg);
+	if (n < 0)
+		return error_set(err, (int)n, "%s: %s", what, error_name((int)n));
 	do {
-		n = mnl_socket_recvfrom(tc->socket, tc->buffer, sizeof(tc->buffer));
+		n = receive(tc);
 		if (n < 0)
-			return error_set(err, -errno, "%s: %s", what, error_name(errno));
+			return error_set(err, (int)n, "%s: %s", what, error_name((int)n));
 		/* The rest of a dump that was broken off is not for us. */
 	} while (((const struct nlmsghdr *)(const void *)tc->buffer)->nlmsg_seq != tc->seq);
 	return find_error(tc, tc->buffer, (int)n, what, err);
@@ -129,17 +175,19 @@ static int transact(struct tc *tc, struct nlmsghdr *msg, const char *what, struc
 static int dump(struct tc *tc, struct nlmsghdr *msg, mnl_cb_t see, void *data)
 {
 	unsigned seq = msg->nlmsg_seq;
-	int r = MNL_CB_OK;
+	int r = send_request(tc, msg);
 
-	if (mnl_socket_sendto(tc->socket, msg, msg->nlmsg_len) < 0)
-		return -errno;
-	while (r > MNL_CB_STOP) {
-		ssize_t n = mnl_socket_recvfrom(tc->socket, tc->buffer, sizeof(tc->buffer));
+	if (r < 0)
+		return r;
+	do {
+		ssize_t n = receive(tc);
 
 		if (n < 0)
-			return -errno;
+			return (int)n;
 		r = mnl_cb_run(tc->buffer, (size_t)n, seq, tc->port, see, data);
-	}
+	} while (r > MNL_CB_STOP);
+	if (r < 0)
+		close_socket(tc);
 	return r < 0 ? -errno : 0;
 }
 
