@@ -44,6 +44,7 @@ struct prefix_map {
 	int fds[PART_COUNT];
 	void *memory[PART_COUNT];
 	u32 elements[PART_COUNT];
+	bool is_model; /* its memory is the daemon's own: it has no maps */
 	struct entries *entries[FAMILIES];
 	struct line_pool *pool;
 	struct side sides[FWD_TRIES];
@@ -85,7 +86,7 @@ static struct fwd_bits bits_of(const struct prefix *prefix)
 	return (struct fwd_bits){be64toh(words[0]), be64toh(words[1])};
 }
 
-static void prefix_of(struct fwd_bits bits, u32 len, unsigned trie, struct prefix *ret)
+void prefix_map_prefix(struct fwd_bits bits, u32 len, unsigned trie, struct prefix *ret)
 {
 	u64 words[2] = {htobe64(bits.high), htobe64(bits.low)};
 
@@ -326,12 +327,27 @@ static int map_part(struct prefix_map *map, enum prefix_map_part part, struct er
 	return 0;
 }
 
+static int make_private_part(struct prefix_map *map, enum prefix_map_part part, u32 elements,
+			     struct error *err)
+{
+	void *memory = mmap(NULL, elements * parts[part].size_bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return error_no_memory(err);
+	map->elements[part] = elements;
+	map->memory[part] = memory;
+	return 0;
+}
+
 static int make_part(struct prefix_map *map, enum prefix_map_part part, unsigned bank, u32 elements,
 		     struct error *err)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
 	char name[PREFIX_MAP_NAME_MAX];
 
+	if (map->is_model)
+		return make_private_part(map, part, elements, err);
 	prefix_map_name(part, bank, name);
 	map->elements[part] = elements;
 	map->fds[part] = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(u32),
@@ -461,31 +477,45 @@ static bool needs_table(const struct prefix_item *items, size_t n)
 	return n >= TABLE_FROM && lists <= TABLE_LISTS_MAX;
 }
 
-/* All tries, in lines of `pool`; the roots are left in map->tries. */
+static int build_trie(struct trie *trie, const u32 *indices, size_t n, bool table)
+{
+	int r;
+
+	if (!n && !table)
+		return 0;
+	r = trie_begin(trie, false);
+	if (r < 0)
+		return r;
+	r = trie_build(trie, indices, n, table);
+	if (r < 0)
+		trie_abort(trie);
+	else
+		trie_finish(trie);
+	return r;
+}
+
+/*
+ * All tries, in lines of `pool`; the roots are left in map->tries. Those that have a table on top
+ * are those of `like`; NULL: those that gain by it.
+ */
 static int build_tries(struct prefix_map *map, struct line_pool *pool,
-		       const struct prefix_item *items, const u32 *indices, size_t n)
+		       const struct prefix_item *items, const u32 *indices, size_t n,
+		       const u32 like[FWD_TRIES])
 {
 	const u32 empty[FWD_TRIES] = {0};
 	size_t first = 0;
 	int r = 0;
 
 	attach_tries(map, pool, empty);
-	while (!r && first < n) {
-		unsigned which = trie_of(items[first].table, &items[first].prefix);
-		struct trie *trie = &map->tries[which];
+	for (unsigned which = 0; !r && which < FWD_TRIES; which++) {
 		size_t end = first;
+		bool table;
 
 		while (end < n && trie_of(items[end].table, &items[end].prefix) == which)
 			end++;
-		r = trie_begin(trie, false);
-		if (r < 0)
-			break;
-		r = trie_build(trie, indices + first, end - first,
-			       needs_table(items + first, end - first));
-		if (r < 0)
-			trie_abort(trie);
-		else
-			trie_finish(trie);
+		table = like ? (like[which] & FWD_CELL_TABLE) == FWD_CELL_TABLE
+			     : needs_table(items + first, end - first);
+		r = build_trie(&map->tries[which], indices + first, end - first, table);
 		first = end;
 	}
 	return r;
@@ -514,7 +544,7 @@ static int move_lines(struct prefix_map *map, const struct line_pool *built, uns
 }
 
 static int build_lines(struct prefix_map *map, const struct prefix_item *items, const u32 *indices,
-		       size_t n, unsigned bank, struct error *err)
+		       size_t n, unsigned bank, const u32 like[FWD_TRIES], struct error *err)
 {
 	size_t capacity = 2 * n + (FWD_TRIES + 1) * FWD_TABLE_LINES;
 	bool full;
@@ -530,7 +560,7 @@ static int build_lines(struct prefix_map *map, const struct prefix_item *items, 
 		if (memory == MAP_FAILED)
 			return error_no_memory(err);
 		pool = line_pool_new(memory, (u32)capacity);
-		r = pool ? build_tries(map, pool, items, indices, n) : -ENOMEM;
+		r = pool ? build_tries(map, pool, items, indices, n, like) : -ENOMEM;
 		/* The kernel, too, says -E2BIG, where a map is too large for it (up to 5.10). */
 		full = r == -E2BIG;
 		if (r == -ENOMEM)
@@ -545,19 +575,19 @@ static int build_lines(struct prefix_map *map, const struct prefix_item *items, 
 	return r;
 }
 
-static int build(const struct prefix_item *items, size_t n, unsigned bank, bool growing,
-		 struct prefix_map **ret, struct error *err)
+/* Takes the new map over, which may be NULL: out of memory. */
+static int build(struct prefix_map *fresh, const struct prefix_item *items, size_t n, unsigned bank,
+		 const u32 like[FWD_TRIES], struct prefix_map **ret, struct error *err)
 {
-	_cleanup_(prefix_map_closep) struct prefix_map *map = new_map();
+	_cleanup_(prefix_map_closep) struct prefix_map *map = fresh;
 	_cleanup_free_ u32 *indices = calloc(n + 1, sizeof(*indices));
 	int r;
 
 	if (!map || !indices)
 		return error_no_memory(err);
-	map->growing = growing;
 	r = fill_entries(map, items, n, bank, indices, err);
 	if (!r)
-		r = build_lines(map, items, indices, n, bank, err);
+		r = build_lines(map, items, indices, n, bank, like, err);
 	if (r < 0)
 		return r;
 	*ret = take_pointer(&map);
@@ -567,13 +597,39 @@ static int build(const struct prefix_item *items, size_t n, unsigned bank, bool 
 int prefix_map_build(const struct prefix_item *items, size_t n, unsigned bank,
 		     struct prefix_map **ret, struct error *err)
 {
-	return build(items, n, bank, false, ret, err);
+	return build(new_map(), items, n, bank, NULL, ret, err);
 }
 
 int prefix_map_build_growing(const struct prefix_item *items, size_t n, unsigned bank,
 			     struct prefix_map **ret, struct error *err)
 {
-	return build(items, n, bank, true, ret, err);
+	struct prefix_map *map = new_map();
+
+	if (map)
+		map->growing = true;
+	return build(map, items, n, bank, NULL, ret, err);
+}
+
+int prefix_map_model(const struct prefix_item *items, size_t n, const u32 like[FWD_TRIES],
+		     struct prefix_map **ret, struct error *err)
+{
+	struct prefix_map *map = new_map();
+
+	if (map)
+		map->is_model = true;
+	return build(map, items, n, 0, like, ret, err);
+}
+
+void prefix_map_memory(const struct prefix_map *map, unsigned trie, struct trie_memory *ret)
+{
+	enum prefix_map_part part = family_of(trie) ? PART_ENTRIES6 : PART_ENTRIES4;
+
+	*ret = (struct trie_memory){
+		.lines = map->memory[PART_LINES],
+		.n_lines = map->elements[PART_LINES],
+		.entries = map->memory[part],
+		.n_entries = map->elements[part],
+	};
 }
 
 /* ---- taking up ---- */
@@ -785,7 +841,7 @@ static int add_removals(const struct prefix_map *map, unsigned family, const u8 
 		if (wanted[i])
 			continue;
 		entries_key(entries, i, &bits, &len);
-		prefix_of(bits, len, family, &item.prefix);
+		prefix_map_prefix(bits, len, family, &item.prefix);
 		r = prefix_change_add(ret, PREFIX_REMOVE, &item);
 	}
 	return r;

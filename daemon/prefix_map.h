@@ -18,6 +18,7 @@
 #include "cleanup.h"
 #include "error.h"
 #include "prefix.h"
+#include "trie_compare.h"
 
 struct prefix_map;
 
@@ -151,6 +152,53 @@ int prefix_map_diff(const struct prefix_map *map, const struct prefix_item *item
 /* The same of one prefix; not `wanted`: it is to go. */
 int prefix_map_diff_one(const struct prefix_map *map, const struct prefix_item *item, bool wanted,
 			struct prefix_change_list *ret);
+
+/* The prefix of an entry's key in a trie (enum fwd_trie). */
+void prefix_map_prefix(struct fwd_bits bits, u32 len, unsigned trie, struct prefix *ret);
+
+/* ---- verifying (prefix_map_verify.c) ---- */
+
+/* What packets find otherwise than they should; faults as trie_compare.h has them. */
+struct prefix_finding {
+	struct prefix prefix;
+	u8 table; /* enum prefix_table */
+	u8 fault; /* enum trie_fault */
+};
+
+/* Begin with zeros; the owner frees the items. */
+struct prefix_finding_list {
+	struct prefix_finding *items;
+	size_t n, room;
+};
+
+/* 0 or -ENOMEM. */
+int prefix_finding_add(struct prefix_finding_list *list, const struct prefix_finding *finding);
+
+/* By table, prefix and fault; for qsort(3) and bsearch(3). */
+int prefix_finding_compare(const void *a, const void *b);
+
+/* Puts them in order, each once. */
+void prefix_finding_sort(struct prefix_finding_list *list);
+
+/*
+ * Compares what packets find from `roots` on, in the memory of the maps, with the items, in the
+ * order of prefix_map_build(). Nothing that the daemon knows of the maps counts, and nothing that
+ * stands there is trusted. Any thread may call it while the maps are open; if they are changed
+ * meanwhile some findings may be of the moment. The findings are in order, each once.
+ */
+int prefix_map_verify(const struct prefix_map *map, const u32 roots[FWD_TRIES],
+		      const struct prefix_item *items, size_t n, struct prefix_finding_list *ret,
+		      struct error *err);
+
+/*
+ * The maps that prefix_map_build() would make of the items, in memory of the daemon's own; with a
+ * table on top where `like` has one.
+ */
+int prefix_map_model(const struct prefix_item *items, size_t n, const u32 like[FWD_TRIES],
+		     struct prefix_map **ret, struct error *err);
+
+/* What the look-up of a trie (enum fwd_trie) works on; the map's. */
+void prefix_map_memory(const struct prefix_map *map, unsigned trie, struct trie_memory *ret);
 
 /* Adds the counters to those of `to`, for the prefixes that are in both. */
 void prefix_map_add_counters(const struct prefix_map *from, struct prefix_map *to);
