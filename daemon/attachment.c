@@ -286,3 +286,97 @@ int attachment_drop(struct attachment *at, const struct attachment_site *site, e
 	datapath_unpin_program(site->dp, site->slot, hook);
 	return 0;
 }
+
+/* ---- verifying ---- */
+
+#define NOT_NEEDED "a program of ours, and no rule needs one"
+
+/* What is wrong with our program where one is needed; NULL: nothing. */
+static const char *find_fault(const struct attachment *at, const struct attachment_site *site,
+			      enum fwd_hook hook, u32 program_id)
+{
+	/* Nobody can change the code of a program, only put another one in its place. */
+	bool known = at->checked[hook] && at->program_id[hook] == program_id;
+
+	if (!program_id)
+		return "no program of ours, but a rule needs one";
+	if (!datapath_has_program(site->dp, hook, program_id))
+		return "our program looks into other maps than the ones in use";
+	if (!known && !datapath_is_current_code(site->dp, hook, program_id))
+		return "our program is of another build of fwd";
+	if (datapath_pinned_program(site->dp, site->slot, hook) != program_id)
+		return "our program is not pinned, so that a restart would not know it";
+	return NULL;
+}
+
+/* Into a dispatcher only we put programs of ours, and that is known. */
+static const char *find_xdp_unneeded(const struct attachment *at,
+				     const struct attachment_site *site, struct error *err)
+{
+	bool ours = false;
+	u32 dispatcher_id = 0;
+
+	if (xdp_peek(site->link.ifindex, site->owner, &ours, &dispatcher_id, err) < 0)
+		return err->text;
+	ours |= dispatcher_id && at->xdp.main_id == dispatcher_id && at->xdp.program_id;
+	return ours ? NOT_NEEDED : NULL;
+}
+
+static const char *find_xdp_fault(const struct attachment *at, const struct attachment_site *site,
+				  struct error *err)
+{
+	/* A dispatcher that is still the same has not changed. */
+	const struct xdp_state *known = at->xdp.dispatcher ? &at->xdp : NULL;
+	struct xdp_state xdp;
+
+	if (xdp_query(site->link.ifindex, site->owner, known, &xdp, err) < 0)
+		return err->text;
+	if (xdp.foreign_id) {
+		error_set(err, 0, "the program \"%s\" (id %u) is there in the place of ours",
+			  xdp.foreign_name, xdp.foreign_id);
+		return err->text;
+	}
+	if (xdp.leftover)
+		return "two programs of ours";
+	if (xdp.program_id && !mode_is_right(site->xdp_mode, xdp.native))
+		return xdp.native ? "native, and \"generic\" is configured"
+				  : "generic, and \"native\" is configured";
+	return find_fault(at, site, FWD_HOOK_XDP, xdp.program_id);
+}
+
+static const char *find_tc_fault(const struct attachment *at, const struct attachment_site *site,
+				 enum fwd_hook hook, bool needed, struct error *err)
+{
+	u32 there = 0;
+	bool ours = false;
+
+	if (tc_get_filter(site->tc, site->link.ifindex, hook, &there, err) < 0 ||
+	    (there && datapath_owner_has(site->owner, there, &ours, err) < 0))
+		return err->text;
+	if (!needed)
+		return ours ? NOT_NEEDED : NULL;
+	if (there && !ours) {
+		error_set(err, 0,
+			  "the filter of another program (id %u) is there in the place of ours",
+			  there);
+		return err->text;
+	}
+	return find_fault(at, site, hook, there);
+}
+
+void attachment_verify(const struct attachment *at, const struct attachment_site *site,
+		       enum fwd_hook hook, bool needed, const char *trouble,
+		       struct differences *ret)
+{
+	bool is_xdp = hook == FWD_HOOK_XDP;
+	struct error err;
+	const char *fault = !is_xdp  ? find_tc_fault(at, site, hook, needed, &err)
+			    : needed ? find_xdp_fault(at, site, &err)
+				     : find_xdp_unneeded(at, site, &err);
+
+	if (fault)
+		differences_add(ret, is_xdp ? DIFFERENCE_PROGRAM : DIFFERENCE_FILTER,
+				site->link.name, "%s: %s: %s%s%s%s", site->link.name,
+				attachment_hook_names[hook], fault, trouble ? " (" : "",
+				trouble ? trouble : "", trouble ? ")" : "");
+}

@@ -42,6 +42,15 @@ bool attachment_is_right(struct attachment *at, const struct attachment_site *si
 int attachment_ensure(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		      bool *ret_added, struct error *err);
 
+/*
+ * Adds what is not as it should be at the hook: where a program is `needed`, that of this build, on
+ * these maps and pinned; where none is, none of ours. `trouble`, or NULL, is what is known of the
+ * reason.
+ */
+void attachment_verify(const struct attachment *at, const struct attachment_site *site,
+		       enum fwd_hook hook, bool needed, const char *trouble,
+		       struct differences *ret);
+
 /* Takes our program off, and no other. */
 int attachment_drop(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
 		    struct error *err);

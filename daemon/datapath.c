@@ -57,6 +57,7 @@ struct datapath {
 	struct prefix_map *banks[FWD_BANKS]; /* owned; one in use, one empty or offered */
 	struct redirect_map *redirects;
 	bool whole;
+	int lock_fd; /* of a pin directory that was made anew; -1: none */
 
 	/* Views are written again after these. */
 	u64 left[FWD_VIEWS];
@@ -97,6 +98,7 @@ static struct datapath *new_datapath(const char *pin_dir, const char *set)
 		return NULL;
 	snprintf(dp->pin_dir, sizeof(dp->pin_dir), "%s", pin_dir);
 	dp->set = set;
+	dp->lock_fd = -1;
 	for (size_t i = 0; i < MAPS; i++)
 		dp->fds[i] = -1;
 	return dp;
@@ -462,6 +464,7 @@ void datapath_close(struct datapath *dp)
 		munmap(dp->interfaces, INTERFACE_SIZE);
 	for (size_t i = 0; i < MAPS; i++)
 		closep(&dp->fds[i]);
+	closep(&dp->lock_fd);
 	free(dp);
 }
 
@@ -668,6 +671,122 @@ void datapath_abort(struct datapath *dp)
 	prefix_map_abort(next_prefixes(dp));
 	redirect_map_abort(dp->redirects);
 	end_change(dp);
+}
+
+/* ---- verifying ---- */
+
+void datapath_read_roots(const struct datapath *dp, u32 ret[FWD_TRIES])
+{
+	const struct fwd_view *view = current_view(dp);
+
+	for (size_t i = 0; i < FWD_TRIES; i++)
+		ret[i] = __atomic_load_n(&view->root[i], __ATOMIC_RELAXED);
+}
+
+unsigned datapath_table_set(const struct datapath *dp)
+{
+	return current_view(dp)->tables & 1;
+}
+
+static void verify_view(const struct datapath *dp, u32 flags, struct differences *ret)
+{
+	const struct fwd_control *control = dp->control;
+	const struct fwd_view *view = current_view(dp);
+	u32 seen[FWD_TRIES], roots[FWD_TRIES];
+
+	datapath_read_roots(dp, seen);
+	prefix_map_roots(datapath_prefixes(dp), roots);
+	if (control->abi_version != FWD_ABI_VERSION || !control->complete || control->changing)
+		differences_add(ret, DIFFERENCE_VIEW, FWD_MAP_CONTROL,
+				"the pinned maps: a daemon that starts would not take them over");
+	if (view->flags != flags)
+		differences_add(ret, DIFFERENCE_VIEW, FWD_MAP_CONTROL,
+				"blacklist.direction: the kernel's maps have others than the rules "
+				"(%#x, not %#x)",
+				view->flags, flags);
+	if (view->bank >= FWD_BANKS || view->tables >= FWD_TABLE_SETS ||
+	    memcmp(seen, roots, sizeof(seen)) != 0)
+		differences_add(ret, DIFFERENCE_VIEW, FWD_MAP_CONTROL,
+				"the view: packets are led elsewhere than to what the daemon made");
+}
+
+/* Has `visit` see each map with the path of its pin; stops at the first error. */
+static int for_each_pin(const struct datapath *dp,
+			int (*visit)(const struct datapath *dp, int fd, const char *path,
+				     struct differences *differences, struct error *err),
+			struct differences *differences, struct error *err)
+{
+	char path[PATH_MAX], name[PREFIX_MAP_NAME_MAX];
+	int r = 0;
+
+	for (size_t i = 0; !r && i < MAPS; i++) {
+		pin_path(dp, map_names[i], path);
+		r = visit(dp, dp->fds[i], path, differences, err);
+	}
+	for (unsigned bank = 0; bank < FWD_BANKS; bank++) {
+		for (size_t i = 0; !r && i < PART_COUNT; i++) {
+			enum prefix_map_part part = (enum prefix_map_part)i;
+
+			prefix_map_name(part, bank, name);
+			pin_path(dp, name, path);
+			r = visit(dp, prefix_map_fd(dp->banks[bank], part), path, differences, err);
+		}
+	}
+	return r;
+}
+
+/* The identifier of the map that is pinned there; 0: none. */
+static u32 pinned_map(const char *path)
+{
+	_cleanup_close_ int fd = bpf_obj_get(path);
+
+	return fd < 0 ? 0 : map_id(fd);
+}
+
+static int verify_pin(const struct datapath *dp, int fd, const char *path,
+		      struct differences *differences, struct error *err)
+{
+	u32 there = pinned_map(path);
+
+	if (there != map_id(fd))
+		differences_add(differences, DIFFERENCE_PIN, path, "%s: %s", path,
+				there ? "another map than the one in use is pinned there"
+				      : "the map in use is not pinned there");
+	return 0;
+}
+
+static int mend_pin(const struct datapath *dp, int fd, const char *path,
+		    struct differences *differences, struct error *err)
+{
+	return pinned_map(path) == map_id(fd) ? 0 : replace_pin(dp, fd, path, err);
+}
+
+void datapath_verify(const struct datapath *dp, u32 flags, struct differences *ret)
+{
+	verify_view(dp, flags, ret);
+	for_each_pin(dp, verify_pin, ret, NULL);
+}
+
+int datapath_mend(struct datapath *dp, struct error *err)
+{
+	struct fwd_view *view = current_view(dp);
+	char set[PATH_MAX];
+	int fd = -1;
+
+	dp->control->abi_version = FWD_ABI_VERSION;
+	__atomic_store_n(&dp->control->complete, 1, __ATOMIC_RELEASE);
+	/* What the programs make of any number. */
+	view->bank = view->bank != 0;
+	view->tables &= 1;
+	/* Where somebody removed the directory, the lock went with it. */
+	if (!datapath_lock(dp->pin_dir, &fd, NULL)) {
+		closep(&dp->lock_fd);
+		dp->lock_fd = fd;
+	}
+	snprintf(set, sizeof(set), "%s/%s", dp->pin_dir, dp->set);
+	if (mkdir(set, 0700) < 0 && errno != EEXIST)
+		return error_set(err, -errno, "cannot make %s: %s", set, error_name(errno));
+	return for_each_pin(dp, mend_pin, NULL, err);
 }
 
 /* ---- programs ---- */

@@ -21,6 +21,7 @@
 #pragma once
 
 #include "cleanup.h"
+#include "differences.h"
 #include "error.h"
 #include "prefix_map.h"
 #include "redirect_map.h"
@@ -118,6 +119,23 @@ void datapath_commit(struct datapath *dp);
 void datapath_abort(struct datapath *dp);
 
 u32 datapath_flags(const struct datapath *dp);
+
+/* ---- verifying ---- */
+
+/* Where packets begin now, and the maps that they look through. For any thread. */
+void datapath_read_roots(const struct datapath *dp, u32 ret[FWD_TRIES]);
+
+/* The set of port tables that packets see. */
+unsigned datapath_table_set(const struct datapath *dp);
+
+/* Adds what is not as it should be of the view, and of the pins of the maps. */
+void datapath_verify(const struct datapath *dp, u32 flags, struct differences *ret);
+
+/*
+ * Pins all maps again where they are not pinned, and puts right what is beside the view. The view
+ * itself is put right by the next change that makes another one.
+ */
+int datapath_mend(struct datapath *dp, struct error *err);
 
 /* ---- interfaces ---- */
 

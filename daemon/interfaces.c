@@ -16,6 +16,9 @@
 #define RETRY_MIN_NS NS_PER_S
 #define RETRY_MAX_NS (60 * NS_PER_S)
 
+/* Each look into a dispatcher costs (see xdp_query()): so many are known by their number. */
+#define OTHERS_MAX 256
+
 struct slot {
 	struct attachment attachment;
 	struct contest contests[FWD_HOOKS];
@@ -36,6 +39,10 @@ struct interfaces {
 	bool top_blocks;	      /* the kernel has refused a change below a program of ours */
 	u64 retry_ns, retry_pause_ns; /* of what failed; 0: nothing, or not since it changed */
 	u64 contests_ns;	      /* the next of a contest; 0: none */
+
+	/* Dispatchers of others without a program of ours, the latest ones, in turn. */
+	u32 others[OTHERS_MAX];
+	u32 n_others;
 };
 
 int interfaces_open(struct links *links, struct tc *tc, struct interfaces **ret, struct error *err)
@@ -470,6 +477,19 @@ int interfaces_stage(struct interfaces *ifs, const struct datapath_change *chang
 
 /* ---- redirects ---- */
 
+static struct redirect_link find_target(struct interfaces *ifs, const char *name)
+{
+	struct redirect_link target = {0};
+	struct link_info link;
+
+	if (links_find(ifs->links, name, &link)) {
+		target.ifindex = (u32)link.ifindex;
+		target.has_l2 = link.has_l2;
+		memcpy(target.mac, link.mac, sizeof(target.mac));
+	}
+	return target;
+}
+
 void interfaces_set_targets(struct interfaces *ifs)
 {
 	struct redirect_map *map = datapath_redirects(ifs->dp);
@@ -477,14 +497,8 @@ void interfaces_set_targets(struct interfaces *ifs)
 	u32 at = 0;
 
 	while (redirect_map_next_target(map, &at, name)) {
-		struct redirect_link target = {0};
-		struct link_info link;
+		const struct redirect_link target = find_target(ifs, name);
 
-		if (links_find(ifs->links, name, &link)) {
-			target.ifindex = (u32)link.ifindex;
-			target.has_l2 = link.has_l2;
-			memcpy(target.mac, link.mac, sizeof(target.mac));
-		}
 		redirect_map_set_target(map, name, &target);
 	}
 }
@@ -754,6 +768,151 @@ void interfaces_detach_all(struct interfaces *ifs)
 void interfaces_detach_strays(struct interfaces *ifs)
 {
 	detach(ifs, true);
+}
+
+/* ---- verifying ---- */
+
+static void verify_link(struct interfaces *ifs, u32 slot, const struct link_info *link,
+			struct differences *ret)
+{
+	const struct slot *at = &ifs->slots[slot];
+	const struct attachment_site site = site_of(ifs, slot, link);
+	const char *name = datapath_interfaces(ifs->dp)[slot].name;
+
+	if (strcmp(name, link->name) != 0)
+		differences_add(ret, DIFFERENCE_INTERFACE, link->name,
+				"%s: its rules are still those of %.16s", link->name, name);
+	for (u32 hook = 0; hook < FWD_HOOKS; hook++)
+		attachment_verify(&at->attachment, &site, hook, needs_hook(ifs, link->name, hook),
+				  at->error, ret);
+}
+
+static void verify_slots(struct interfaces *ifs, struct differences *ret)
+{
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		const struct fwd_interface *row = &datapath_interfaces(ifs->dp)[slot];
+		struct link_info link;
+
+		if (row->ifindex && !links_get(ifs->links, (int)row->ifindex, &link))
+			differences_add(ret, DIFFERENCE_INTERFACE, row->name,
+					"%.16s: gone, and the kernel's maps still have it",
+					row->name);
+	}
+}
+
+static void verify_targets(struct interfaces *ifs, struct differences *ret)
+{
+	struct redirect_map *map = datapath_redirects(ifs->dp);
+	char name[IFNAMSIZ];
+	u32 at = 0;
+
+	while (redirect_map_next_target(map, &at, name)) {
+		const struct redirect_link target = find_target(ifs, name);
+
+		redirect_map_verify_target(map, at - 1, &target, ret);
+	}
+}
+
+static int verify_redirects(struct interfaces *ifs, const struct redirect_tables *tables,
+			    struct differences *ret)
+{
+	_cleanup_free_ struct redirect_scope *scopes = calloc(FWD_MAX_INTERFACES, sizeof(*scopes));
+	const struct interfaces_wanted *wanted = &ifs->wanted;
+	int r = scopes ? 0 : -ENOMEM;
+
+	if (!r)
+		r = redirect_map_verify(datapath_redirects(ifs->dp), datapath_table_set(ifs->dp),
+					tables, wanted->redirects, wanted->n_redirects, scopes,
+					list_scopes(ifs, scopes), ret);
+	if (!r)
+		verify_targets(ifs, ret);
+	return r;
+}
+
+int interfaces_verify(struct interfaces *ifs, const struct redirect_tables *tables,
+		      struct differences *ret, size_t *ret_n_interfaces, struct error *err)
+{
+	_cleanup_free_ struct link_info *links = NULL;
+	size_t n, n_interfaces = 0;
+	int r = links_list(ifs->links, &links, &n, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		bool wanted = find_pattern(ifs, links[i].name);
+		u32 slot;
+
+		n_interfaces += wanted;
+		if (find_slot(ifs, links[i].ifindex, &slot))
+			verify_link(ifs, slot, &links[i], ret);
+		else if (wanted)
+			differences_add(ret, DIFFERENCE_INTERFACE, links[i].name,
+					"%s: configured, and not taken care of: its packets are "
+					"not filtered",
+					links[i].name);
+	}
+	verify_slots(ifs, ret);
+	if (verify_redirects(ifs, tables, ret) < 0)
+		return error_no_memory(err);
+	*ret_n_interfaces = n_interfaces;
+	return 0;
+}
+
+/* A dispatcher has a program of ours. */
+static bool is_in_dispatcher(struct interfaces *ifs, int ifindex, u32 dispatcher_id)
+{
+	struct xdp_state state;
+
+	for (u32 i = 0; i < OTHERS_MAX; i++)
+		if (ifs->others[i] == dispatcher_id)
+			return false;
+	if (xdp_query(ifindex, &ifs->owner, NULL, &state, NULL) < 0)
+		return false;
+	if (!state.program_id)
+		ifs->others[ifs->n_others++ % OTHERS_MAX] = dispatcher_id;
+	return state.program_id;
+}
+
+void interfaces_verify_strays(struct interfaces *ifs, const struct strays *strays,
+			      struct differences *ret)
+{
+	for (size_t i = 0; i < strays->n; i++) {
+		const struct stray *stray = &strays->items[i];
+		struct link_info link;
+		u32 slot;
+
+		if (find_slot(ifs, stray->ifindex, &slot) ||
+		    !links_get(ifs->links, stray->ifindex, &link))
+			continue;
+		for (u32 hook = 0; hook < FWD_HOOKS; hook++)
+			if (stray->ours[hook] ||
+			    (hook == FWD_HOOK_XDP && stray->dispatcher_id &&
+			     is_in_dispatcher(ifs, stray->ifindex, stray->dispatcher_id)))
+				differences_add(ret,
+						hook == FWD_HOOK_XDP ? DIFFERENCE_PROGRAM
+								     : DIFFERENCE_FILTER,
+						link.name,
+						"%s: %s: a program of ours, and the interface is "
+						"not configured",
+						link.name, attachment_hook_names[hook]);
+	}
+}
+
+const struct datapath_owner *interfaces_owner(const struct interfaces *ifs)
+{
+	return &ifs->owner;
+}
+
+int interfaces_mend(struct interfaces *ifs, struct error *err)
+{
+	int r;
+
+	redirect_map_look_again(datapath_redirects(ifs->dp), datapath_table_set(ifs->dp),
+				datapath_interfaces(ifs->dp));
+	ifs->scopes_changed = true; /* so that the redirects are staged anew */
+	r = interfaces_move(ifs, err);
+	interfaces_settle(ifs);
+	return r;
 }
 
 bool interfaces_next(const struct interfaces *ifs, u32 *slot, struct interface_status *ret)

@@ -20,6 +20,7 @@
 #include "config.h"
 #include "datapath.h"
 #include "links.h"
+#include "strays.h"
 #include "tc.h"
 
 struct interfaces;
@@ -90,6 +91,24 @@ int interfaces_stage(struct interfaces *ifs, const struct datapath_change *chang
 
 /* Tells the redirects what their targets are now. */
 void interfaces_set_targets(struct interfaces *ifs);
+
+/*
+ * Adds what the kernel has otherwise than what is asked for: slots, programs, redirects and their
+ * targets. `tables`: as `found` of redirect_map_verify(). *ret_n_interfaces: those that were looked
+ * at. 0 or a failure to look.
+ */
+int interfaces_verify(struct interfaces *ifs, const struct redirect_tables *tables,
+		      struct differences *ret, size_t *ret_n_interfaces, struct error *err);
+
+/* interfaces_settle(), without believing anything that was seen before. */
+int interfaces_mend(struct interfaces *ifs, struct error *err);
+
+/* Adds those of what strays_find() found that are on interfaces without a slot. */
+void interfaces_verify_strays(struct interfaces *ifs, const struct strays *strays,
+			      struct differences *ret);
+
+/* Valid until the next interfaces_use(). */
+const struct datapath_owner *interfaces_owner(const struct interfaces *ifs);
 
 /* For status. Strings are valid until the next change. */
 struct interface_status {

@@ -99,28 +99,43 @@ static void store_target(struct fwd_redirect *row, struct fwd_target target)
 	__atomic_store_n((u64 *)(void *)&row->target, word, __ATOMIC_RELEASE);
 }
 
+/* What a row is to have as its target. */
+static struct fwd_target row_target(const struct fwd_redirect *row,
+				    const struct redirect_link *link)
+{
+	if (!link->ifindex)
+		return (struct fwd_target){0};
+	return (struct fwd_target){
+		.ifindex = link->ifindex,
+		.has_l2 = link->has_l2,
+		.mode = kernel_mode(effective_mode(row->mode_wanted, link->has_l2)),
+	};
+}
+
+static bool has_target(const struct fwd_redirect *row, const struct redirect_link *link)
+{
+	struct fwd_target target = row_target(row, link);
+
+	if (!link->ifindex)
+		return !row->target.ifindex;
+	return !memcmp(&row->target, &target, sizeof(target)) &&
+	       !memcmp(row->mac, link->mac, sizeof(row->mac));
+}
+
 static void set_row_target(struct fwd_redirect *row, const struct redirect_link *link)
 {
-	struct fwd_target target = {0};
-
-	if (link->ifindex && row->target.ifindex == link->ifindex &&
-	    !memcmp(row->mac, link->mac, sizeof(row->mac)))
-		return;
-	if (!link->ifindex && !row->target.ifindex)
+	if (has_target(row, link))
 		return;
 	/* Without a target first, until no packet holds the old one: none may see the address
 	 * change. */
 	if (row->target.ifindex) {
-		store_target(row, target);
+		store_target(row, (struct fwd_target){0});
 		grace_wait();
 	}
 	if (!link->ifindex)
 		return;
 	memcpy(row->mac, link->mac, sizeof(row->mac));
-	target.ifindex = link->ifindex;
-	target.has_l2 = link->has_l2;
-	target.mode = kernel_mode(effective_mode(row->mode_wanted, link->has_l2));
-	store_target(row, target);
+	store_target(row, row_target(row, link));
 }
 
 static int allocate_row(struct redirect_map *map, const struct redirect *redirect, u32 *ret,
@@ -362,7 +377,65 @@ void redirect_map_abort(struct redirect_map *map)
 			map->rows[i].used = 0;
 }
 
-/* ---- opening ---- */
+/* ---- verifying ---- */
+
+/* In the place of the number of a redirect that has none: told of already. */
+#define NO_ROW UINT16_MAX
+_Static_assert(NO_ROW > FWD_MAX_REDIRECTS, "no redirect's number");
+
+/* One table as it should be and as it is. */
+struct sight {
+	const struct redirect_scope *scope;
+	u8 direction;
+	const struct fwd_port_line *wanted, *seen;
+	struct differences *differences;
+};
+
+static u16 port_redirect(const struct fwd_port_line *lines, u32 protocol, u32 port)
+{
+	return lines[FWD_LINE_INDEX(protocol, port)].redirect[port % FWD_PORT_LINE];
+}
+
+static void tell_ports(const struct sight *sight, u32 protocol, u32 first, u32 last)
+{
+	u16 wanted = port_redirect(sight->wanted, protocol, first);
+	u16 seen = port_redirect(sight->seen, protocol, first);
+	const struct redirect ports = {
+		.protocol = protocol == FWD_TCP ? IPPROTO_TCP : IPPROTO_UDP,
+		.port_first = (u16)first,
+		.port_last = (u16)last,
+	};
+	char text[REDIRECT_PORTS_TEXT_MAX];
+
+	if (wanted == NO_ROW)
+		return;
+	redirect_ports_format(&ports, text);
+	differences_add(sight->differences, DIFFERENCE_REDIRECT, text, "%s %s on %s: %s", text,
+			direction_names[sight->direction], sight->scope->name,
+			!seen	  ? "redirected by the rules, not in the kernel's maps"
+			: !wanted ? "redirected in the kernel's maps, and no rule says so"
+				  : "redirected in the kernel's maps by another rule");
+}
+
+/* Ports beside each other that differ in the same way are told of together. */
+static void compare_table(const struct sight *sight)
+{
+	for (u32 protocol = 0; protocol < FWD_PROTOCOLS; protocol++) {
+		for (u32 port = 0, next; port <= UINT16_MAX; port = next) {
+			u16 wanted = port_redirect(sight->wanted, protocol, port);
+			u16 seen = port_redirect(sight->seen, protocol, port);
+
+			next = port + 1;
+			if (wanted == seen)
+				continue;
+			while (next <= UINT16_MAX &&
+			       port_redirect(sight->wanted, protocol, next) == wanted &&
+			       port_redirect(sight->seen, protocol, next) == seen)
+				next++;
+			tell_ports(sight, protocol, port, next - 1);
+		}
+	}
+}
 
 /* A descriptor of the table that packets of `set` find, or -1. */
 static int get_table(const struct redirect_map *map, unsigned set, u32 slot, u32 hook, u32 *ret_id)
@@ -374,6 +447,120 @@ static int get_table(const struct redirect_map *map, unsigned set, u32 slot, u32
 		return -1;
 	return bpf_map_get_fd_by_id(*ret_id);
 }
+
+void redirect_map_find_tables(const struct redirect_map *map, unsigned set,
+			      const struct fwd_interface *slots, struct redirect_tables *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
+		for (u32 hook = 0; slots[slot].ifindex && hook < HOOKS; hook++) {
+			u32 index = FWD_TABLE_INDEX(set, slot, hook + FWD_HOOK_TC_IN);
+
+			bpf_map_lookup_elem(map->fds.tables, &index, &ret->ids[slot][hook]);
+		}
+}
+
+/* 0: it is none. */
+static u32 table_id(int fd)
+{
+	struct bpf_map_info info = {0};
+	u32 size = sizeof(info);
+
+	return fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
+}
+
+/* What packets find in `set`; no table holds nothing. */
+static void read_table(const struct redirect_map *map, unsigned set,
+		       const struct redirect_tables *found, u32 slot, u32 hook,
+		       struct fwd_port_line *ret)
+{
+	const struct table *table = &map->tables[slot][hook];
+	_cleanup_close_ int fd = -1;
+	void *memory = MAP_FAILED;
+	u32 id;
+
+	if (found && !table->unknown && found->ids[slot][hook] == table_id(table->current_fd))
+		fd = dup(table->current_fd);
+	else
+		fd = get_table(map, set, slot, hook, &id);
+	if (fd >= 0)
+		memory = mmap(NULL, TABLE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED) {
+		memset(ret, 0, TABLE_BYTES);
+		return;
+	}
+	memcpy(ret, memory, TABLE_BYTES);
+	munmap(memory, TABLE_BYTES);
+}
+
+static void find_rows(const struct redirect_map *map, const struct redirect *redirects, size_t n,
+		      u32 *numbers, struct differences *ret)
+{
+	char text[REDIRECT_PORTS_TEXT_MAX];
+
+	for (size_t i = 0; i < n; i++) {
+		numbers[i] = find_row(map, &redirects[i]);
+		if (numbers[i])
+			continue;
+		numbers[i] = NO_ROW;
+		redirect_ports_format(&redirects[i], text);
+		differences_add(ret, DIFFERENCE_REDIRECT, text,
+				"%s %s to %s: a rule, and not in the kernel's maps", text,
+				direction_names[redirects[i].direction], redirects[i].target);
+	}
+}
+
+int redirect_map_verify(const struct redirect_map *map, unsigned set,
+			const struct redirect_tables *found, const struct redirect *redirects,
+			size_t n, const struct redirect_scope *scopes, size_t n_scopes,
+			struct differences *ret)
+{
+	_cleanup_free_ struct fwd_port_line *wanted = malloc(TABLE_BYTES);
+	_cleanup_free_ struct fwd_port_line *seen = malloc(TABLE_BYTES);
+	_cleanup_free_ u32 *numbers = calloc(n + 1, sizeof(*numbers));
+
+	if (!wanted || !seen || !numbers)
+		return -ENOMEM;
+	find_rows(map, redirects, n, numbers, ret);
+	for (size_t i = 0; i < n_scopes; i++) {
+		for (u32 hook = 0; hook < HOOKS; hook++) {
+			const struct sight sight = {
+				.scope = &scopes[i],
+				.direction = hook ? DIRECTION_OUT : DIRECTION_IN,
+				.wanted = wanted,
+				.seen = seen,
+				.differences = ret,
+			};
+
+			fill_table(wanted, &scopes[i], sight.direction, redirects, numbers, n);
+			read_table(map, set, found, scopes[i].slot, hook, seen);
+			if (memcmp(wanted, seen, TABLE_BYTES) != 0)
+				compare_table(&sight);
+		}
+	}
+	return 0;
+}
+
+void redirect_map_verify_target(const struct redirect_map *map, u32 number,
+				const struct redirect_link *link, struct differences *ret)
+{
+	const struct fwd_redirect *row = &map->rows[number];
+	const struct redirect ports = {
+		.protocol = row->protocol,
+		.port_first = row->port_first,
+		.port_last = row->port_last,
+	};
+	char text[REDIRECT_PORTS_TEXT_MAX];
+
+	if (!row->used || has_target(row, link))
+		return;
+	redirect_ports_format(&ports, text);
+	differences_add(ret, DIFFERENCE_REDIRECT, text,
+			"%s to %.16s: the kernel's maps have another target than %.16s is now",
+			text, row->target_name, row->target_name);
+}
+
+/* ---- opening ---- */
 
 /*
  * The tables that an earlier daemon left; the next stage compares them. Only what differs between
@@ -401,6 +588,16 @@ static void adopt_tables(struct redirect_map *map, unsigned set)
 				put_table(map, !set, slot, hook, table->current_fd, NULL); /* V1 */
 		}
 	}
+}
+
+void redirect_map_look_again(struct redirect_map *map, unsigned set,
+			     const struct fwd_interface *slots)
+{
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
+		for (u32 hook = 0; hook < HOOKS; hook++)
+			closep(&map->tables[slot][hook].current_fd);
+	map->fds.slots = slots;
+	adopt_tables(map, set);
 }
 
 int redirect_map_open(const struct redirect_map_fds *fds, unsigned set, struct redirect_map **ret,

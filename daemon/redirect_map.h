@@ -8,6 +8,7 @@
 
 #include "abi.h"
 #include "cleanup.h"
+#include "differences.h"
 #include "error.h"
 #include "redirect.h"
 
@@ -68,6 +69,39 @@ struct redirect_state {
 
 bool redirect_map_read(const struct redirect_map *map, const struct redirect *redirect,
 		       struct redirect_state *ret);
+
+/* Which tables there are in the kernel: identifiers by slot and direction; 0: none. */
+struct redirect_tables {
+	u32 ids[FWD_MAX_INTERFACES][2];
+};
+
+/* Of the slots in use. For any thread, since each look waits for a grace period up to Linux 6.6. */
+void redirect_map_find_tables(const struct redirect_map *map, unsigned set,
+			      const struct fwd_interface *slots, struct redirect_tables *ret);
+
+/*
+ * Adds what the kernel's maps have otherwise than these redirects, on the interfaces given, as
+ * redirect_map_stage() would make it in `set`, which packets see. `found`, or NULL, saves looks: a
+ * table that was found just where the daemon has put it is not looked for again. 0 or -ENOMEM.
+ */
+int redirect_map_verify(const struct redirect_map *map, unsigned set,
+			const struct redirect_tables *found, const struct redirect *redirects,
+			size_t n, const struct redirect_scope *scopes, size_t n_scopes,
+			struct differences *ret);
+
+/*
+ * The same of the target of one redirect, by its number: the one in front of where
+ * redirect_map_next_target() has moved to.
+ */
+void redirect_map_verify_target(const struct redirect_map *map, u32 number,
+				const struct redirect_link *link, struct differences *ret);
+
+/*
+ * Forgets what the daemon knows of the tables in `set`, which packets see, and looks again. Then
+ * the next stage puts right what others changed. `slots`: as in struct redirect_map_fds.
+ */
+void redirect_map_look_again(struct redirect_map *map, unsigned set,
+			     const struct fwd_interface *slots);
 
 /* Memory of the port tables. */
 size_t redirect_map_bytes(const struct redirect_map *map);

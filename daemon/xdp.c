@@ -96,6 +96,36 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 	return r;
 }
 
+int xdp_peek(int ifindex, const struct datapath_owner *owner, bool *ret_ours,
+	     u32 *ret_dispatcher_id, struct error *err)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, query);
+	_cleanup_close_ int fd = -1;
+	struct bpf_prog_info info = {0};
+	u32 size = sizeof(info), id;
+	bool ours = false;
+	int r;
+
+	*ret_ours = false;
+	*ret_dispatcher_id = 0;
+	if (bpf_xdp_query(ifindex, 0, &query) < 0)
+		return 0;
+	id = query.drv_prog_id ? query.drv_prog_id : query.skb_prog_id;
+	r = id ? datapath_owner_has(owner, id, &ours, err) : 0;
+	*ret_ours = ours;
+	if (r || !id || ours)
+		return r;
+	fd = bpf_prog_get_fd_by_id(id);
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+		return error_set(err, -errno, "cannot ask program %u what it is: %s", id,
+				 error_name(errno));
+	if (!strcmp(info.name, DISPATCHER_NAME))
+		*ret_dispatcher_id = id;
+	return 0;
+}
+
 static u32 mode_flag(bool native)
 {
 	return native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;

@@ -30,6 +30,13 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 	      struct xdp_state *ret, struct error *err);
 
 /*
+ * Without libxdp, so for any thread: whether our program is alone on the interface, and the
+ * dispatcher there, which may have it, 0 for none. Neither is on an interface that is not there.
+ */
+int xdp_peek(int ifindex, const struct datapath_owner *owner, bool *ret_ours,
+	     u32 *ret_dispatcher_id, struct error *err);
+
+/*
  * Attaches the program of `obj`, open and not loaded, natively or generically. A program that
  * `state` says is ours is replaced with no packet unfiltered; the mode has to be the same. -EBUSY:
  * somebody else holds the interface. -EEXIST: since 5.15 the kernel changes nothing on an interface

@@ -263,3 +263,133 @@ Test(interfaces, that_cannot_be_looked_at_are_looked_at_again_soon)
 	expect_moved(true, "seen again");
 	tear_down();
 }
+
+/* ---- verifying ---- */
+
+/* The texts, a line each. */
+static void expect_differences(const char *expected)
+{
+	struct differences differences = {0};
+	char texts[4096] = "";
+	struct error err;
+	size_t n;
+
+	cr_assert_eq(interfaces_verify(ifs, NULL, &differences, &n, &err), 0, "%s", err.text);
+	for (size_t i = 0; i < differences.n_items; i++) {
+		size_t size = strlen(texts);
+
+		snprintf(texts + size, sizeof(texts) - size, "%s\n", differences.items[i].text);
+	}
+	cr_expect_str_eq(texts, expected);
+	differences_clear(&differences);
+}
+
+static void mend(void)
+{
+	struct error err;
+
+	cr_expect_eq(interfaces_mend(ifs, &err), 0, "%s", err.text);
+	expect_differences("");
+}
+
+static void want_of(const struct config_interface *patterns, u32 flags)
+{
+	const struct interfaces_wanted wanted = {
+		.patterns = patterns, .n_patterns = 1, .flags = flags};
+
+	interfaces_want(ifs, &wanted);
+}
+
+Test(interfaces, that_lack_programs_are_named_and_mended)
+{
+	struct error err;
+
+	set_up(&loopback);
+	expect_differences("");
+	take_xdp_off();
+	cr_assert_eq(tc_remove_filter(tc, 1, FWD_HOOK_TC_OUT, &err), 0, "%s", err.text);
+	expect_differences("lo: XDP: no program of ours, but a rule needs one\n"
+			   "lo: TC out: no program of ours, but a rule needs one\n");
+	mend();
+	tear_down();
+}
+
+Test(interfaces, whose_programs_use_other_maps_are_named_and_mended)
+{
+	set_up(&loopback);
+	offer_bank();
+	expect_differences("lo: XDP: our program looks into other maps than the ones in use\n"
+			   "lo: TC out: our program looks into other maps than the ones in use\n");
+	mend();
+	expect_moved(true, "mended");
+	tear_down();
+}
+
+Test(interfaces, with_programs_that_no_rule_needs_are_named_and_mended)
+{
+	set_up(&loopback);
+	want_of(&loopback, FWD_BLOCK_OUT);
+	expect_differences("lo: XDP: a program of ours, and no rule needs one\n");
+	want_of(&loopback, FWD_BLOCK_IN);
+	expect_differences("lo: TC out: a program of ours, and no rule needs one\n");
+	want_of(&pair, FLAGS);
+	expect_differences("lo: XDP: a program of ours, and no rule needs one\n"
+			   "lo: TC out: a program of ours, and no rule needs one\n");
+	mend();
+	cr_expect_eq(attached(FWD_HOOK_XDP) + attached(FWD_HOOK_TC_OUT), 0);
+	tear_down();
+}
+
+Test(interfaces, with_a_program_of_somebody_else_in_our_place_are_named_and_left_alone)
+{
+	char text[512];
+	struct error err;
+	u32 id = 0;
+
+	set_up(&loopback);
+	attach_foreign(FWD_HOOK_TC_OUT);
+	cr_assert_eq(tc_get_filter(tc, 1, FWD_HOOK_TC_OUT, &id, &err), 0, "%s", err.text);
+	snprintf(text, sizeof(text),
+		 "lo: TC out: the filter of another program (id %u) is there in the place of "
+		 "ours\n",
+		 id);
+	expect_differences(text);
+	cr_expect_eq(interfaces_mend(ifs, &err), 0, "%s", err.text);
+	snprintf(text, sizeof(text),
+		 "lo: TC out: the filter of another program (id %u) is there in the place of ours "
+		 "(TC out: a tc filter of another program (id %u) has our priority 10 and handle "
+		 "0x667764: take it off (tc filter del dev lo egress pref 10))\n",
+		 id, id);
+	expect_differences(text);
+	tear_down();
+}
+
+Test(interfaces, that_have_no_slot_or_another_name_in_it_are_named_and_mended)
+{
+	struct fwd_interface *row;
+
+	set_up(&loopback);
+	row = &datapath_interfaces(dp)[0];
+	memcpy(row->name, "eth7", sizeof("eth7"));
+	expect_differences("lo: its rules are still those of eth7\n");
+	mend();
+	row->ifindex = 4000;
+	expect_differences("lo: configured, and not taken care of: its packets are not filtered\n"
+			   "lo: gone, and the kernel's maps still have it\n");
+	mend();
+	tear_down();
+}
+
+Test(interfaces, with_xdp_in_another_mode_are_named_and_mended)
+{
+	static const struct config_interface native = {pair_names, XDP_WANT_NATIVE};
+
+	if (system("ip link add fwd0 type veth peer name fwd1") != 0)
+		cr_skip_test("needs ip and veth");
+	set_up(&pair);
+	want_of(&native, FLAGS);
+	expect_differences("fwd1: XDP: generic, and \"native\" is configured\n"
+			   "fwd0: XDP: generic, and \"native\" is configured\n");
+	mend();
+	tear_down();
+}
