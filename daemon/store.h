@@ -42,6 +42,13 @@ int store_open(const char *dir, struct store **ret, struct error *err);
 void store_close(struct store *store);
 DEFINE_CLEANUP(struct store *, store_close);
 
+/*
+ * The same database for reading alone, as it is now: with store_load(), store_load_redirects() and
+ * store_close(), in any thread. `store` may be used meanwhile, and has to stay open. A bulk change
+ * that is folded meanwhile may take its file away: then open another reader.
+ */
+int store_open_reader(const struct store *store, struct store **ret, struct error *err);
+
 /* Reads everything. Rules that have ended are left out. The caller owns what it gets. */
 int store_load(struct store *store, enum store_table table, struct ruleset **ret,
 	       struct error *err);
