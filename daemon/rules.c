@@ -611,6 +611,7 @@ static int submit_small(struct rules *rules, struct rules_request *request, stru
 	case RULES_RESTORE:
 	case RULES_RESIZE:
 	case RULES_SNAPSHOT:
+	case RULES_VERIFY:
 		return -E2BIG;
 	}
 	return -EINVAL;

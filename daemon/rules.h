@@ -56,6 +56,7 @@ enum rules_kind {
 	RULES_RESTORE,	    /* go back to what an unconfirmed reload has replaced */
 	RULES_RESIZE,	    /* fit the maps to what is in them */
 	RULES_SNAPSHOT,	    /* put one file in the place of many stored changes of a table */
+	RULES_VERIFY,	    /* compare the kernel and the store with the rules; changes nothing */
 };
 
 /* A configuration and its policy. */
@@ -88,6 +89,7 @@ struct rules_request {
 	const char *config_file;	/* of RULES_RELOAD; stays the caller's */
 	bool unconfirmed;		/* of RULES_RELOAD */
 	struct rules_in_force *restore; /* of RULES_RESTORE; the caller's, its config until done */
+	bool repair;			/* of RULES_VERIFY: and mend what differs */
 };
 
 void rules_request_clear(struct rules_request *request);
@@ -98,13 +100,21 @@ struct rules_count {
 	u64 expires_ns; /* of RULES_ADD: the end of what it added; 0: none */
 };
 
+/* What RULES_VERIFY found, behind its repair. */
+struct rules_verified {
+	struct differences differences;
+	size_t n_repaired;
+	size_t n_entries, n_redirects, n_interfaces; /* what was compared */
+};
+
 /* How a large change ended: as the function would have returned. */
 struct rules_end {
 	int r;
 	struct rules_count count;
 	struct error err;
-	const struct config_errors *errors; /* of the configuration's file; or NULL */
-	struct rules_in_force *replaced;    /* by an unconfirmed reload: to be taken; or NULL */
+	const struct config_errors *errors;    /* of the configuration's file; or NULL */
+	struct rules_in_force *replaced;       /* by an unconfirmed reload: to be taken; or NULL */
+	const struct rules_verified *verified; /* of RULES_VERIFY, where r is 0 */
 };
 
 struct rules_later {

@@ -14,6 +14,7 @@
 #include "grace.h"
 #include "log.h"
 #include "rules_state.h"
+#include "rules_verify.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,7 +29,8 @@ struct change {
 	struct rules *rules;
 	struct rules_request request;
 	struct rules_later later;
-	bool rebuild; /* a difference did not fit: a new bank is needed */
+	bool rebuild;			   /* a difference did not fit: a new bank is needed */
+	struct verification *verification; /* of RULES_VERIFY */
 
 	/* For the worker. */
 	struct policy *before;
@@ -82,12 +84,14 @@ static void clear_result(struct change *change)
 		.request = change->request,
 		.later = change->later,
 		.rebuild = change->rebuild,
+		.verification = change->verification,
 	};
 }
 
 static void change_free(struct change *change)
 {
 	clear_result(change);
+	verification_free(change->verification);
 	rules_request_clear(&change->request);
 	free(change);
 }
@@ -393,6 +397,7 @@ static int make_policy(struct change *change, struct error *err)
 		return restore(change, err);
 	case RULES_RESIZE:
 	case RULES_SNAPSHOT:
+	case RULES_VERIFY:
 		return 0;
 	}
 	return -EINVAL;
@@ -533,17 +538,28 @@ static int write_files(struct change *change, struct error *err)
 	case RULES_FLUSH:
 	case RULES_RESIZE:
 	case RULES_SNAPSHOT:
+	case RULES_VERIFY:
 		return 0;
 	}
 	return -EINVAL;
 }
 
-/* In the thread: nothing here is the event loop's. */
+/* What is verified, unless it is being mended. */
+static bool only_looks(const struct change *change)
+{
+	return change->verification && !change->rebuild;
+}
+
+/* In the thread: nothing here is the event loop's, but for the memory of maps when it looks. */
 static void work(void *data)
 {
 	struct change *change = data;
 	struct rules_end *end = &change->end;
 
+	if (only_looks(change)) {
+		end->r = verification_look(change->verification, change->before, &end->err);
+		return;
+	}
 	end->r = read_list(&change->request, &end->err);
 	if (!end->r)
 		end->r = make_policy(change, &end->err);
@@ -964,6 +980,37 @@ static bool must_repeat(struct change *change)
 	       (change->overtaken && change->end.r == -EAGAIN);
 }
 
+static bool is_noted(const void *data, enum prefix_table table, const struct prefix *prefix)
+{
+	const struct change *change = data;
+	const struct noted key = {*prefix, (u8)table};
+
+	return change->n_noted &&
+	       bsearch(&key, change->noted, change->n_noted, sizeof(key), compare_noted);
+}
+
+/* True: there is more to do for it, from what is there now. */
+static bool must_go_on(struct change *change)
+{
+	struct rules_end *end = &change->end;
+	enum verification_step step = VERIFICATION_LOOK;
+
+	if (change->rebuild) {
+		verification_built(change->verification, end->r, &end->err);
+	} else if (end->r < 0) {
+		return false;
+	} else {
+		sort_noted(change);
+		end->r = verification_judge(change->verification, change->n_noted, is_noted, change,
+					    &step, &end->err);
+		if (end->r < 0)
+			return false;
+	}
+	change->rebuild = step == VERIFICATION_BUILD;
+	end->verified = verification_result(change->verification);
+	return step != VERIFICATION_DONE;
+}
+
 static void finish(void *data)
 {
 	struct change *change = data;
@@ -971,14 +1018,15 @@ static void finish(void *data)
 	struct rules_end *end = &change->end;
 	bool resized = change->request.kind == RULES_RESIZE;
 	bool stored = change->request.kind == RULES_SNAPSHOT;
+	bool looked = only_looks(change);
 
 	if (stored)
 		end_snapshot(change);
 	else if (!end->r && change->lost_note)
 		end->r = error_no_memory(&end->err);
-	else if (!end->r)
+	else if (!end->r && !looked)
 		end->r = put_in_force(change, &end->err);
-	if (!stored && must_repeat(change)) {
+	if ((!stored && must_repeat(change)) || (change->verification && must_go_on(change))) {
 		clear_result(change);
 		begin(rules);
 		return;
@@ -1063,6 +1111,7 @@ int change_start(struct rules *rules, struct rules_request *request,
 		 const struct rules_later *later)
 {
 	struct change *change = calloc(1, sizeof(*change)), **end = &rules->changes;
+	bool verifies = request->kind == RULES_VERIFY;
 
 	if (!change)
 		return -ENOMEM;
@@ -1071,7 +1120,12 @@ int change_start(struct rules *rules, struct rules_request *request,
 		.request = *request,
 		.later = *later,
 		.rebuild = request->kind == RULES_RESIZE,
+		.verification = verifies ? verification_new(rules, request->repair) : NULL,
 	};
+	if (verifies && !change->verification) {
+		free(change);
+		return -ENOMEM;
+	}
 	while (*end)
 		end = &(*end)->next;
 	*end = change;
@@ -1079,6 +1133,7 @@ int change_start(struct rules *rules, struct rules_request *request,
 	if (rules->changes == change && start_work(change) < 0) {
 		rules->changes = NULL;
 		clear_result(change);
+		verification_free(change->verification);
 		free(change);
 		return -ENOMEM;
 	}
