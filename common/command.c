@@ -219,6 +219,16 @@ const struct command commands[] = {
 		.example = "fwctl --json stats",
 		.privilege = PRIVILEGE_LOOK,
 	},
+	[COMMAND_VERIFY] = {
+		.name = "verify",
+		.group = GROUP_DAEMON,
+		.summary = "is all as the rules say? exits with 0: yes, 1: it tells each difference",
+		.example = "fwctl verify --repair",
+		.privilege = PRIVILEGE_LOOK,
+		.args = {{.field = "repair", .option = "--repair", .type = ARG_FLAG,
+			  .privilege = PRIVILEGE_CHANGE,
+			  .help = "mend what differs, and verify again"}},
+	},
 	[COMMAND_RELOAD] = {
 		.name = "reload",
 		.group = GROUP_DAEMON,
@@ -261,6 +271,16 @@ const char *request_text(const json_t *request, const char *field)
 bool request_flag(const json_t *request, const char *field)
 {
 	return json_is_true(json_object_get(request, field));
+}
+
+enum privilege request_privilege(const struct command *command, const json_t *request)
+{
+	enum privilege most = command->privilege;
+
+	for (const struct command_arg *arg = command->args; arg->field; arg++)
+		if (arg->privilege > most && json_object_get(request, arg->field))
+			most = arg->privilege;
+	return most;
 }
 
 /* ---- checking one argument ---- */

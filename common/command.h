@@ -36,6 +36,7 @@ enum command_id {
 	COMMAND_REDIRECT_LIST,
 	COMMAND_STATUS,
 	COMMAND_STATS,
+	COMMAND_VERIFY,
 	COMMAND_RELOAD,
 	COMMAND_CONFIRM,
 	COMMAND_COUNT,
@@ -70,7 +71,8 @@ struct command_arg {
 	const char *meta;   /* what help calls its value; NULL: it has none */
 	enum arg_type type;
 	bool required;
-	bool repeated; /* an array on the wire; positional only, and last */
+	bool repeated;		  /* an array on the wire; positional only, and last */
+	enum privilege privilege; /* that giving it needs, where that is more than the command's */
 	const char *help;
 };
 
@@ -130,6 +132,9 @@ int command_from_request(const json_t *request, const struct command **ret, stru
  */
 int request_decode(const char *line, size_t size, json_t **ret_request,
 		   const struct command **ret_command, struct error *err);
+
+/* What a caller must be for a checked request: by the command, and by the arguments it has. */
+enum privilege request_privilege(const struct command *command, const json_t *request);
 
 /* The position in commands[]. */
 enum command_id command_index(const struct command *command);

@@ -17,7 +17,7 @@
 /* fwctl(8) tells them; scripts rely on the numbers. */
 enum exit_status {
 	STATUS_DONE = 0,
-	STATUS_FAILED = 1, /* also: `test` of a source that is dropped */
+	STATUS_FAILED = 1, /* also: answer_is_negative() */
 	STATUS_USAGE = 2,  /* nothing was sent */
 	STATUS_NO_DAEMON = 3,
 	STATUS_NOT_PERMITTED = 4,
@@ -123,9 +123,8 @@ static enum exit_status receive(struct client *client, const struct invocation *
 		if (fflush(stdout))
 			return STATUS_FAILED; /* close_output() tells */
 		if (last)
-			return output->command == COMMAND_TEST && answer_is_drop(answer)
-				       ? STATUS_FAILED
-				       : STATUS_DONE;
+			return answer_is_negative(output->command, answer) ? STATUS_FAILED
+									   : STATUS_DONE;
 	}
 }
 

@@ -188,7 +188,7 @@ static int print_allow_list(struct output *output, const json_t *answer, struct 
 
 /* ---- test ---- */
 
-bool answer_is_drop(const json_t *answer)
+static bool answer_is_drop(const json_t *answer)
 {
 	return !strcmp(text_of(answer, "verdict"), "drop");
 }
@@ -515,7 +515,46 @@ static int print_stats(struct output *output, const json_t *answer, struct error
 	return 0;
 }
 
+/* ---- verify ---- */
+
+static int print_verify(struct output *output, const json_t *answer, struct error *err)
+{
+	const json_t *differences = json_object_get(answer, "differences");
+	const json_t *checked = json_object_get(answer, "checked"), *difference;
+	s64 n = number_of(answer, "n_differences"), repaired = number_of(answer, "repaired");
+	s64 entries = number_of(checked, "entries"), redirects = number_of(checked, "redirects");
+	s64 interfaces = number_of(checked, "interfaces");
+	s64 listed = (s64)json_array_size(differences);
+	size_t i;
+
+	json_array_foreach (differences, i, difference)
+		say("%s", text_of(difference, "text"));
+	if (n > listed)
+		say("and %lld more", (long long)(n - listed));
+	if (repaired)
+		say("%lld difference%s mended", (long long)repaired, repaired == 1 ? "" : "s");
+	if (n)
+		say("%lld difference%s", (long long)n, n == 1 ? "" : "s");
+	else
+		say("all agree: %lld entr%s, %lld redirect%s, %lld interface%s", (long long)entries,
+		    entries == 1 ? "y" : "ies", (long long)redirects, redirects == 1 ? "" : "s",
+		    (long long)interfaces, interfaces == 1 ? "" : "s");
+	return 0;
+}
+
 /* ---- any answer ---- */
+
+bool answer_is_negative(enum command_id command, const json_t *answer)
+{
+	switch (command) {
+	case COMMAND_TEST:
+		return answer_is_drop(answer);
+	case COMMAND_VERIFY:
+		return !is_true(answer, "agrees");
+	default:
+		return false;
+	}
+}
 
 static const struct printer printers[] = {
 	[COMMAND_ADD] = {.print = print_add},
@@ -534,6 +573,7 @@ static const struct printer printers[] = {
 	[COMMAND_REDIRECT_LIST] = {print_redirects, "redirects", redirect_columns},
 	[COMMAND_STATUS] = {print_status, NULL, status_columns},
 	[COMMAND_STATS] = {print_stats, NULL, stats_columns},
+	[COMMAND_VERIFY] = {.print = print_verify},
 	[COMMAND_RELOAD] = {.print = print_reload},
 	[COMMAND_CONFIRM] = {.print = print_confirm},
 };
@@ -597,6 +637,9 @@ static int check(const struct output *output, const json_t *answer, bool last, s
 	if (output->command == COMMAND_TEST && !answer_is_drop(answer) &&
 	    strcmp(text_of(answer, "verdict"), "pass") != 0)
 		return error_set(err, -EPROTO, "the answer has no \"verdict\", drop or pass");
+	if (output->command == COMMAND_VERIFY &&
+	    !json_is_boolean(json_object_get(answer, "agrees")))
+		return error_set(err, -EPROTO, "the answer has no \"agrees\", true or false");
 	return 0;
 }
 

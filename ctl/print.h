@@ -28,7 +28,10 @@ int output_answer(struct output *output, json_t *answer, bool last, struct error
 /* With --json: prints {"error": ...}, or closes a value that was begun with it. */
 void output_error(struct output *output, const json_t *error);
 
-/* Whether the answer to `test` is that the source is dropped. */
-bool answer_is_drop(const json_t *answer);
+/*
+ * Whether a good answer is the one that fwctl exits with 1 for: that of `test`, that the source is
+ * dropped, and that of `verify`, that something differs.
+ */
+bool answer_is_negative(enum command_id command, const json_t *answer);
 
 void output_clear(struct output *output);

@@ -116,6 +116,7 @@ struct waiter {
 	struct peer peer;
 	struct asker *asker;
 	s64 confirm_s; /* as in the call */
+	bool changes;  /* something, which is to be told */
 };
 
 static void log_change(const struct command *command, const struct peer *peer)
@@ -154,12 +155,16 @@ static void answer_later(void *data, const struct rules_end *end)
 				daemon_config_errors(waiter->daemon->config_file, end->errors));
 	} else {
 		answer = json_pack("{s:b}", "ok", 1);
-		describe_change(id, &end->count, answer);
+		if (end->verified)
+			describe_verified(end->verified, answer);
+		else
+			describe_change(id, &end->count, answer);
 		describe_confirm(waiter->confirm_s, answer);
 		/* A reload is confirmed at once. */
 		if (id == COMMAND_CONFIRM)
 			set_text(answer, "confirmed", "add");
-		log_change(waiter->command, &waiter->peer);
+		if (waiter->changes)
+			log_change(waiter->command, &waiter->peer);
 		daemon_rules_changed(waiter->daemon);
 	}
 	control_answer(waiter->asker, answer);
@@ -177,6 +182,8 @@ static struct waiter *new_waiter(const struct call *call)
 			.peer = call->in->peer,
 			.asker = call->in->asker,
 			.confirm_s = call->confirm_s,
+			.changes = request_privilege(call->in->command, call->request) ==
+				   PRIVILEGE_CHANGE,
 		};
 	return waiter;
 }
@@ -348,7 +355,18 @@ static int run_redirect_del(struct call *call, struct error *err)
 	return r;
 }
 
-/* ---- reload ---- */
+/* ---- verify, reload ---- */
+
+static int run_verify(struct call *call, struct error *err)
+{
+	struct rules_request request = {
+		.kind = RULES_VERIFY,
+		.list_fd = -1,
+		.repair = request_flag(call->request, "repair"),
+	};
+
+	return submit(call, &request, err);
+}
 
 static int run_reload(struct call *call, struct error *err)
 {
@@ -408,6 +426,7 @@ static const handler handlers[] = {
 	[COMMAND_REDIRECT_LIST] = run_redirect_list,
 	[COMMAND_STATUS] = run_status,
 	[COMMAND_STATS] = run_stats,
+	[COMMAND_VERIFY] = run_verify,
 	[COMMAND_RELOAD] = run_reload,
 	[COMMAND_CONFIRM] = run_confirm,
 };
@@ -432,7 +451,7 @@ void commands_run(void *data, struct request *request, struct answer *ret)
 		ret->object = ret->later ? NULL : failed(r, err.text, NULL);
 		return;
 	}
-	if (command->privilege == PRIVILEGE_CHANGE) {
+	if (request_privilege(command, request->object) == PRIVILEGE_CHANGE) {
 		log_change(command, &request->peer);
 		daemon_rules_changed(call.daemon);
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files of the commands share: commands.c dispatches, and has those that change something;
- * commands_read.c has those that only read.
+ * What the files of the commands share: commands.c dispatches, and has those that change something
+ * or take their time; commands_read.c has those that only read; commands_verify.c has the answer of
+ * one.
  */
 #pragma once
 
@@ -54,3 +55,6 @@ int run_feed_list(struct call *call, struct error *err);
 int run_redirect_list(struct call *call, struct error *err);
 int run_status(struct call *call, struct error *err);
 int run_stats(struct call *call, struct error *err);
+
+/* The answer to `verify`, into the reply. */
+void describe_verified(const struct rules_verified *verified, json_t *reply);

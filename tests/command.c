@@ -444,6 +444,24 @@ Test(command, usage_names_every_argument)
 	cr_expect_str_eq(replace, "fwctl feed replace NAME {-f FILE | -}");
 }
 
+static enum privilege privilege_of(const char *text)
+{
+	json_auto_t *request = json_loads(text, 0, NULL);
+	const struct command *command = NULL;
+	struct error err;
+
+	cr_assert_eq(command_from_request(request, &command, &err), 0, "%s", err.text);
+	return request_privilege(command, request);
+}
+
+Test(command, privilege_is_the_commands_or_that_of_an_argument_it_has)
+{
+	cr_expect_eq(privilege_of("{\"command\": \"verify\"}"), PRIVILEGE_LOOK);
+	cr_expect_eq(privilege_of("{\"command\": \"verify\", \"repair\": true}"), PRIVILEGE_CHANGE);
+	cr_expect_eq(privilege_of("{\"command\": \"list\", \"origin\": \"drop\"}"), PRIVILEGE_LOOK);
+	cr_expect_eq(privilege_of("{\"command\": \"flush\"}"), PRIVILEGE_CHANGE);
+}
+
 Test(command, error_codes_are_those_of_the_protocol)
 {
 	cr_expect_str_eq(error_code_name(-EINVAL), "invalid");
