@@ -5,6 +5,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* How much of a bad text an error repeats. */
@@ -262,6 +263,30 @@ int address_parse(const char *text, size_t size, struct prefix *ret, struct erro
 	return prefix_parse(text, size, ret, err);
 }
 
+int address_parse_loose(const char *text, size_t size, struct prefix *ret)
+{
+	const char *zone = size ? memchr(text, '%', size) : NULL;
+	struct prefix p = {0};
+
+	if (zone)
+		size = (size_t)(zone - text);
+	if (size && scan_ipv4(text, size, p.addr) == size)
+		p.family = FAMILY_IPV4;
+	else if (parse_ipv6(text, size, p.addr))
+		p.family = FAMILY_IPV6;
+	else
+		return -EINVAL;
+	p.len = family_bits(p.family);
+	if (is_mapped(&p)) {
+		struct prefix inner = {.family = FAMILY_IPV4, .len = family_bits(FAMILY_IPV4)};
+
+		memcpy(inner.addr, p.addr + 12, 4);
+		p = inner;
+	}
+	*ret = p;
+	return 0;
+}
+
 void prefix_format(const struct prefix *prefix, char text[static PREFIX_TEXT_MAX])
 {
 	int af = prefix->family == FAMILY_IPV4 ? AF_INET : AF_INET6;
@@ -412,6 +437,16 @@ size_t prefix_sort_unique(struct prefix *prefixes, size_t n)
 		if (!kept || !prefix_equal(&prefixes[kept - 1], &prefixes[i]))
 			prefixes[kept++] = prefixes[i];
 	return kept;
+}
+
+static int compare_prefixes(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+bool prefix_search(const struct prefix *prefixes, size_t n, const struct prefix *wanted)
+{
+	return n && bsearch(wanted, prefixes, n, sizeof(*prefixes), compare_prefixes);
 }
 
 bool prefix_equal(const struct prefix *a, const struct prefix *b)

@@ -46,6 +46,12 @@ size_t prefix_scan(const char *text, size_t size, struct prefix *ret);
 /* prefix_parse(), and a "/LEN" is refused: for commands that take one address. */
 int address_parse(const char *text, size_t size, struct prefix *ret, struct error *err);
 
+/*
+ * An address as other programs write it: a zone ("%eth0") is left off, and an IPv4-mapped address
+ * is the IPv4 address. 0 or -EINVAL.
+ */
+int address_parse_loose(const char *text, size_t size, struct prefix *ret);
+
 /* RFC 5952 text; a host has no "/LEN". */
 void prefix_format(const struct prefix *prefix, char text[static PREFIX_TEXT_MAX]);
 
@@ -63,6 +69,9 @@ void prefix_sort(struct prefix *prefixes, size_t n);
 
 /* The same, each once; returns how many are left. */
 size_t prefix_sort_unique(struct prefix *prefixes, size_t n);
+
+/* Whether it is among `n` prefixes that are in that order. */
+bool prefix_search(const struct prefix *prefixes, size_t n, const struct prefix *wanted);
 
 bool prefix_equal(const struct prefix *a, const struct prefix *b);
 

@@ -427,3 +427,42 @@ Test(prefix, sorts_as_the_order_says)
 	prefix_sort(NULL, 0);
 	cr_expect_eq(prefix_sort_unique(NULL, 0), 0);
 }
+
+/* ---- as other programs write them ---- */
+
+Test(prefix, reads_addresses_that_other_programs_write)
+{
+	static const struct {
+		const char *text, *address;
+	} cases[] = {
+		{"192.0.2.7", "192.0.2.7"},	  {"2001:DB8::1", "2001:db8::1"},
+		{"fe80::1%eth0", "fe80::1"},	  {"::ffff:192.0.2.7", "192.0.2.7"},
+		{"::ffff:c000:207", "192.0.2.7"}, {"fe80::1%", "fe80::1"},
+	};
+	struct prefix prefix;
+	char text[PREFIX_TEXT_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		cr_assert_eq(address_parse_loose(cases[i].text, strlen(cases[i].text), &prefix), 0,
+			     "%s", cases[i].text);
+		prefix_format(&prefix, text);
+		cr_expect_str_eq(text, cases[i].address);
+	}
+	cr_expect_eq(address_parse_loose("", 0, &prefix), -EINVAL);
+	cr_expect_eq(address_parse_loose("host.example", 12, &prefix), -EINVAL);
+	cr_expect_eq(address_parse_loose("%eth0", 5, &prefix), -EINVAL);
+}
+
+Test(prefix, finds_prefixes_in_order)
+{
+	struct prefix prefixes[3], absent;
+
+	prefix_parse("10.0.0.0/8", 10, &prefixes[0], NULL);
+	prefix_parse("10.0.0.0/9", 10, &prefixes[1], NULL);
+	prefix_parse("2001:db8::1", 11, &prefixes[2], NULL);
+	prefix_parse("10.0.0.0/10", 11, &absent, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+		cr_expect(prefix_search(prefixes, ARRAY_SIZE(prefixes), &prefixes[i]));
+	cr_expect_not(prefix_search(prefixes, ARRAY_SIZE(prefixes), &absent));
+	cr_expect_not(prefix_search(NULL, 0, &absent));
+}
