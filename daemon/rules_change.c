@@ -817,7 +817,7 @@ static int make_durable(struct change *change, struct error *err)
 	if (is_reload(change))
 		return make_reload_durable(change, err);
 	if (change->bulk)
-		return store_bulk_commit(store, change->bulk, err);
+		return store_bulk_commit(store, change->bulk, NULL, err);
 	if (change->n_feeds)
 		return store_feed_commit(change->feeds, change->n_feeds, err);
 	if (request->kind == RULES_FLUSH) {

@@ -12,7 +12,7 @@
 
 /* "fwd" and the version of the schema; see SQLite's PRAGMA application_id and user_version. */
 #define APPLICATION_ID 0x667764
-#define SCHEMA_VERSION 3
+#define SCHEMA_VERSION 4
 
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
@@ -86,6 +86,8 @@ static const char *const statement_sql[] = {
 			 "port_first, port_last, target, mode) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 	[REMOVE_REDIRECT] = "DELETE FROM redirect WHERE interface = ?1 AND direction = ?2 AND "
 			    "protocol = ?3 AND port_first = ?4 AND port_last = ?5",
+	[PUT_FORCED] = "INSERT INTO forced (prefix) VALUES (?1)",
+	[CLEAR_FORCED] = "DELETE FROM forced",
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
@@ -122,6 +124,9 @@ static const char schema_2[] =
 
 /* Version 3 has bulk changes with their keys, and snapshots. */
 static const char schema_3[] = "ALTER TABLE bulk ADD COLUMN keys BLOB;";
+
+/* Version 4 adds the runtime rules of `block` that were forced. */
+static const char schema_4[] = "CREATE TABLE forced (prefix BLOB PRIMARY KEY) WITHOUT ROWID;";
 
 int store_damaged(const struct store *store, const char *why, struct error *err)
 {
@@ -289,14 +294,16 @@ static int check_version(struct store *store, s64 *ret_version, struct error *er
 /* In one transaction: from nothing, or from an earlier version. */
 static int upgrade_schema(struct store *store, s64 version, struct error *err)
 {
-	char sql[sizeof(schema_1) + sizeof(schema_2) + sizeof(schema_3) + 128];
+	char sql[sizeof(schema_1) + sizeof(schema_2) + sizeof(schema_3) + sizeof(schema_4) + 128];
 
 	if (version == SCHEMA_VERSION)
 		return 0; /* writing it again would need room on the disk */
 	snprintf(sql, sizeof(sql),
 		 "BEGIN IMMEDIATE; PRAGMA application_id = %d; PRAGMA user_version = %d; %s %s %s "
+		 "%s "
 		 "COMMIT",
-		 APPLICATION_ID, SCHEMA_VERSION, schema_1, version < 2 ? schema_2 : "", schema_3);
+		 APPLICATION_ID, SCHEMA_VERSION, schema_1, version < 2 ? schema_2 : "",
+		 version < 3 ? schema_3 : "", schema_4);
 	return store_execute(store, sql, "set up", err);
 }
 
@@ -527,4 +534,20 @@ int store_remove_redirect(struct store *store, const struct redirect *redirect, 
 {
 	bind_match(store->statements[REMOVE_REDIRECT], redirect);
 	return store_run(store, REMOVE_REDIRECT, err);
+}
+
+int store_set_forced(struct store *store, const struct ruleset *forced, struct error *err)
+{
+	struct ruleset_cursor cursor = ruleset_seek(forced, NULL);
+	int r = store_run(store, CLEAR_FORCED, err);
+
+	for (const struct rule *rule; !r && (rule = ruleset_at(&cursor)); ruleset_next(&cursor)) {
+		u8 key[KEY_SIZE];
+
+		key_pack(&rule->prefix, key);
+		sqlite3_bind_blob(store->statements[PUT_FORCED], 1, key, sizeof(key),
+				  SQLITE_STATIC);
+		r = store_run(store, PUT_FORCED, err);
+	}
+	return r;
 }

@@ -55,6 +55,9 @@ int store_load(struct store *store, enum store_table table, struct ruleset **ret
 int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret_n,
 			 struct error *err);
 
+/* What store_set_forced() wrote last; of the rules only the prefixes have a meaning. */
+int store_load_forced(struct store *store, struct ruleset **ret, struct error *err);
+
 int store_begin(struct store *store, struct error *err);
 int store_commit(struct store *store, struct error *err);
 void store_rollback(struct store *store);
@@ -72,6 +75,9 @@ int store_clear(struct store *store, enum store_table table, struct error *err);
 
 int store_put_redirect(struct store *store, const struct redirect *redirect, struct error *err);
 int store_remove_redirect(struct store *store, const struct redirect *redirect, struct error *err);
+
+/* The prefixes of STORE_BLOCK that were forced, in the place of those before; they are few. */
+int store_set_forced(struct store *store, const struct ruleset *forced, struct error *err);
 
 /* ---- bulk changes ---- */
 
@@ -118,9 +124,12 @@ int store_bulk_new(struct store *store, const struct store_bulk_change *change,
 int store_bulk_write(struct store_bulk *bulk, const struct prefix *prefixes, size_t n,
 		     struct error *err);
 
-/* Once a bulk. One transaction of its own: durable, and in order with all other changes, once it
- * returned 0. */
-int store_bulk_commit(struct store *store, struct store_bulk *bulk, struct error *err);
+/*
+ * Once a bulk. One transaction of its own: durable, and in order with all other changes, once it
+ * returned 0. With `forced`, not NULL, it does what store_set_forced() does, too.
+ */
+int store_bulk_commit(struct store *store, struct store_bulk *bulk, const struct ruleset *forced,
+		      struct error *err);
 
 /* The end of a bulk; one that was not committed leaves no trace. For any thread. */
 void store_bulk_drop(struct store_bulk *bulk);

@@ -127,7 +127,8 @@ static int add_row(struct store *store, const struct store_bulk *bulk, const u8 
 	return store_run(store, ADD_BULK, err);
 }
 
-int store_bulk_commit(struct store *store, struct store_bulk *bulk, struct error *err)
+int store_bulk_commit(struct store *store, struct store_bulk *bulk, const struct ruleset *forced,
+		      struct error *err)
 {
 	int r;
 
@@ -139,6 +140,8 @@ int store_bulk_commit(struct store *store, struct store_bulk *bulk, struct error
 	if (r < 0)
 		return r;
 	r = add_row(store, bulk, NULL, err);
+	if (!r && forced)
+		r = store_set_forced(store, forced, err);
 	if (!r) {
 		r = store_commit(store, err);
 		/* A commit that the disk failed may be on it all the same: the next start knows. */

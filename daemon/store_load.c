@@ -289,3 +289,31 @@ int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret
 	*ret_n = n;
 	return 0;
 }
+
+int store_load_forced(struct store *store, struct ruleset **ret, struct error *err)
+{
+	_cleanup_(ruleset_freep) struct ruleset *set = ruleset_new();
+	sqlite3_stmt *rows = NULL;
+	int step, r = 0;
+
+	if (!set)
+		return error_no_memory(err);
+	if (sqlite3_prepare_v2(store->db, "SELECT prefix FROM forced", -1, &rows, NULL) !=
+	    SQLITE_OK)
+		return store_db_error(store, "read", err);
+	while (!r && (step = sqlite3_step(rows)) == SQLITE_ROW) {
+		const u8 *key = sqlite3_column_blob(rows, 0);
+		struct rule rule = {0};
+
+		if (!key || !key_unpack(key, sqlite3_column_bytes(rows, 0), &rule.prefix))
+			r = store_damaged(store, "a row that is no prefix", err);
+		else if (ruleset_put(set, &rule) < 0)
+			r = error_no_memory(err);
+	}
+	if (!r && step != SQLITE_DONE)
+		r = store_db_error(store, "read", err);
+	sqlite3_finalize(rows);
+	if (!r)
+		*ret = take_pointer(&set);
+	return r;
+}

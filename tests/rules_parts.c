@@ -27,8 +27,10 @@ static sem_t go;
 
 int __real_store_commit(struct store *s, struct error *err);
 int __wrap_store_commit(struct store *s, struct error *err);
-int __real_store_bulk_commit(struct store *s, struct store_bulk *bulk, struct error *err);
-int __wrap_store_bulk_commit(struct store *s, struct store_bulk *bulk, struct error *err);
+int __real_store_bulk_commit(struct store *s, struct store_bulk *bulk, const struct ruleset *forced,
+			     struct error *err);
+int __wrap_store_bulk_commit(struct store *s, struct store_bulk *bulk, const struct ruleset *forced,
+			     struct error *err);
 int __real_store_feed_commit(struct store_feed *const *feeds, size_t n, struct error *err);
 int __wrap_store_feed_commit(struct store_feed *const *feeds, size_t n, struct error *err);
 int __real_interfaces_prepare(struct interfaces *i, struct error *err);
@@ -61,9 +63,11 @@ int __wrap_store_commit(struct store *s, struct error *err)
 	return refuses(REFUSE_STORE_COMMIT) ? refused(err) : __real_store_commit(s, err);
 }
 
-int __wrap_store_bulk_commit(struct store *s, struct store_bulk *bulk, struct error *err)
+int __wrap_store_bulk_commit(struct store *s, struct store_bulk *bulk, const struct ruleset *forced,
+			     struct error *err)
 {
-	return refuses(REFUSE_BULK_COMMIT) ? refused(err) : __real_store_bulk_commit(s, bulk, err);
+	return refuses(REFUSE_BULK_COMMIT) ? refused(err)
+					   : __real_store_bulk_commit(s, bulk, forced, err);
 }
 
 int __wrap_store_feed_commit(struct store_feed *const *feeds, size_t n, struct error *err)

@@ -396,9 +396,9 @@ Test(store, refuses_another_programs_database_and_leaves_it_as_it_is)
 Test(store, refuses_a_newer_version)
 {
 	store_close(open_store());
-	run_sql("PRAGMA user_version = 4");
+	run_sql("PRAGMA user_version = 5");
 	expect_refusal(-EINVAL, "was written by a newer fwd");
-	run_sql("PRAGMA user_version = 3");
+	run_sql("PRAGMA user_version = 4");
 	store_close(open_store());
 }
 
@@ -421,4 +421,46 @@ Test(store, refuses_a_directory_in_the_place_of_the_file)
 {
 	cr_assert_eq(mkdir(temporary_path("rules.db"), 0700), 0);
 	expect_refusal(-EIO, "cannot open");
+}
+
+/* ---- what is forced ---- */
+
+static void expect_forced(struct store *store, const char *expected)
+{
+	_cleanup_(ruleset_freep) struct ruleset *forced = NULL;
+	const struct prefix prefix = prefix_of(expected);
+
+	cr_assert_eq(store_load_forced(store, &forced, NULL), 0);
+	cr_expect_eq(ruleset_size(forced), 1);
+	cr_expect(ruleset_find(forced, &prefix), "%s is not forced", expected);
+}
+
+static void set_forced(struct store *store, const char *text)
+{
+	_cleanup_(ruleset_freep) struct ruleset *forced = ruleset_new();
+	const struct rule rule = {.prefix = prefix_of(text)};
+	struct error err;
+
+	cr_assert_eq(ruleset_put(forced, &rule), 0);
+	cr_assert_eq(store_set_forced(store, forced, &err), 0, "%s", err.text);
+}
+
+Test(store, keeps_what_is_forced)
+{
+	struct store *store = open_store();
+
+	begin(store);
+	set_forced(store, "192.0.2.0/24");
+	commit(store);
+	begin(store);
+	set_forced(store, "2001:db8::/32");
+	store_rollback(store);
+	expect_forced(store, "192.0.2.0/24");
+	begin(store);
+	set_forced(store, "2001:db8::/32");
+	commit(store);
+	store_close(store);
+	store = open_store();
+	expect_forced(store, "2001:db8::/32");
+	store_close(store);
 }

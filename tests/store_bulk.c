@@ -62,7 +62,7 @@ static void bulk_commit(struct store *store, struct store_bulk *bulk)
 {
 	struct error err;
 
-	cr_assert_eq(store_bulk_commit(store, bulk, &err), 0, "%s", err.text);
+	cr_assert_eq(store_bulk_commit(store, bulk, NULL, &err), 0, "%s", err.text);
 }
 
 static void change_hosts(struct store *store, const struct store_bulk_change *change, unsigned from,
@@ -249,7 +249,7 @@ Test(store_bulk, leaves_no_trace_without_a_commit)
 	struct store_bulk *bulk = bulk_new(store, &put_change);
 	struct error err;
 
-	cr_expect_eq(store_bulk_commit(store, bulk, &err), -EINVAL, "it was not written");
+	cr_expect_eq(store_bulk_commit(store, bulk, NULL, &err), -EINVAL, "it was not written");
 	store_bulk_drop(bulk);
 	bulk = bulk_new(store, &put_change);
 	bulk_write(bulk, 0, 10);
@@ -802,7 +802,7 @@ Test(store_bulk, is_not_there_when_it_could_not_be_committed)
 	bulk = bulk_new(store, &put_change);
 	bulk_write(bulk, 0, 10);
 	fill_disk();
-	cr_expect_eq(store_bulk_commit(store, bulk, &err), -EIO, "%s", err.text);
+	cr_expect_eq(store_bulk_commit(store, bulk, NULL, &err), -EIO, "%s", err.text);
 	store_bulk_drop(bulk);
 	expect_size(store, STORE_BLOCK, 0);
 	cr_assert_eq(unlink(temporary_path("filling")), 0);
@@ -875,12 +875,28 @@ Test(store_bulk, opens_a_database_of_version_2)
 
 	change_hosts(store, &put_change, 0, 10);
 	store_close(store);
-	run_sql("ALTER TABLE bulk DROP COLUMN keys; PRAGMA user_version = 2");
+	run_sql("DROP TABLE forced; ALTER TABLE bulk DROP COLUMN keys; PRAGMA user_version = 2");
 	store = open_store();
 	expect_size(store, STORE_BLOCK, 10);
 	batch_hosts(store, &remove_change, 2, 3);
 	fold_all(store);
 	expect_size(store, STORE_BLOCK, 7);
+	store_close(store);
+}
+
+Test(store_bulk, opens_a_database_of_version_3)
+{
+	struct store *store = open_store();
+	struct ruleset *forced = NULL;
+
+	change_hosts(store, &put_change, 0, 10);
+	store_close(store);
+	run_sql("DROP TABLE forced; PRAGMA user_version = 3");
+	store = open_store();
+	expect_size(store, STORE_BLOCK, 10);
+	cr_assert_eq(store_load_forced(store, &forced, NULL), 0);
+	cr_expect_eq(ruleset_size(forced), 0);
+	ruleset_free(forced);
 	store_close(store);
 }
 
