@@ -24,6 +24,14 @@
 			"or nothing"                                                               \
 	}
 
+/* For what could cut the caller off. */
+#define FORCE(words)                                                                               \
+	{.field = "force", .option = "--force", .type = ARG_FLAG, .help = words},                  \
+	{                                                                                          \
+		.field = "ssh_client", .type = ARG_ADDRESS, .unasked = true,                       \
+		.help = "where the caller is logged in from by SSH"                                \
+	}
+
 #define FEED(is_required, words)                                                                   \
 	{                                                                                          \
 		.field = "name", .meta = "NAME", .type = ARG_FEED, .required = is_required,        \
@@ -81,6 +89,8 @@ const struct command commands[] = {
 			{.field = "comment", .option = "--comment", .meta = "TEXT", .type = ARG_TEXT,
 			 .help = "shown by list"},
 			CONFIRM,
+			FORCE("even if it covers the address of your SSH session, a default gateway or "
+			      "an address of this host"),
 		},
 	},
 	[COMMAND_DEL] = {
@@ -133,7 +143,11 @@ const struct command commands[] = {
 		.summary = "take sources off the allowlist",
 		.example = "fwctl allow del 198.51.100.0/24",
 		.privilege = PRIVILEGE_CHANGE,
-		.args = {PREFIXES_OR_LIST},
+		.args = {
+			PREFIXES_OR_LIST,
+			FORCE("even if the address of your SSH session, a default gateway or an address "
+			      "of this host is blocked then"),
+		},
 	},
 	[COMMAND_ALLOW_LIST] = {
 		.name = "allow list",
@@ -548,7 +562,8 @@ static const struct command_arg *next_positional(const struct command *command,
 						 const json_t *request)
 {
 	for (const struct command_arg *arg = command->args; arg->field; arg++)
-		if (!arg->option && (arg->repeated || !json_object_get(request, arg->field)))
+		if (!arg->option && !arg->unasked &&
+		    (arg->repeated || !json_object_get(request, arg->field)))
 			return arg;
 	return NULL;
 }
@@ -764,6 +779,8 @@ char *command_usage(const struct command *command)
 		return NULL;
 	fprintf(out, "fwctl %s", command->name);
 	for (const struct command_arg *arg = command->args; arg->field; arg++) {
+		if (arg->unasked)
+			continue;
 		if (arg->type == ARG_LIST)
 			fprintf(out, " %s%s %s | -}", arg->required ? "{" : "| ", arg->option,
 				arg->meta);
@@ -823,7 +840,7 @@ static int check_field(const struct command_arg *arg, const json_t *value, struc
 	return 0;
 }
 
-static const struct command_arg *find_field(const struct command *command, const char *field)
+const struct command_arg *command_find_field(const struct command *command, const char *field)
 {
 	for (const struct command_arg *arg = command->args; arg->field; arg++)
 		if (!strcmp(field, arg->field))
@@ -855,7 +872,7 @@ int command_from_request(const json_t *request, const struct command **ret, stru
 		value = json_object_iter_value(at);
 		if (!strcmp(field, "command"))
 			continue;
-		arg = find_field(command, field);
+		arg = command_find_field(command, field);
 		if (!arg)
 			return error_set(err, -EINVAL, "%s has no field \"%.80s\"", command->name,
 					 field);
@@ -901,6 +918,8 @@ const char *error_code_name(int code)
 		return ERROR_CODE_FULL;
 	case -EEXIST:
 		return ERROR_CODE_CONFLICT;
+	case -EHOSTUNREACH:
+		return ERROR_CODE_LOCKOUT;
 	case -EPERM:
 	case -EACCES:
 		return ERROR_CODE_NOT_PERMITTED;

@@ -72,11 +72,12 @@ struct command_arg {
 	enum arg_type type;
 	bool required;
 	bool repeated;		  /* an array on the wire; positional only, and last */
+	bool unasked;		  /* fwctl sends it by itself: not on the command line, nor in help */
 	enum privilege privilege; /* that giving it needs, where that is more than the command's */
 	const char *help;
 };
 
-#define COMMAND_ARGS_MAX 6
+#define COMMAND_ARGS_MAX 8
 
 struct command {
 	const char *name;  /* "redirect add": the words of the command line */
@@ -135,6 +136,9 @@ int request_decode(const char *line, size_t size, json_t **ret_request,
 
 /* What a caller must be for a checked request: by the command, and by the arguments it has. */
 enum privilege request_privilege(const struct command *command, const json_t *request);
+
+/* The argument of that field; NULL: the command has none. */
+const struct command_arg *command_find_field(const struct command *command, const char *field);
 
 /* The position in commands[]. */
 enum command_id command_index(const struct command *command);

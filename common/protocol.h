@@ -31,6 +31,7 @@
 #define ERROR_CODE_NOT_FOUND	 "not-found"	 /* what was named is not there */
 #define ERROR_CODE_FULL		 "full"		 /* a bound is reached */
 #define ERROR_CODE_CONFLICT	 "conflict"	 /* it contradicts what is there */
+#define ERROR_CODE_LOCKOUT	 "lockout"	 /* it would cut the caller or the host off */
 #define ERROR_CODE_NOT_PERMITTED "not-permitted" /* the caller may not; fwctl exits with 4 */
 #define ERROR_CODE_BUSY		 "busy"		 /* something else is under way: try again */
 #define ERROR_CODE_FAILED	 "failed" /* the kernel or the disk refused; see the message */

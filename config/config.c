@@ -80,6 +80,8 @@ static const struct schema_key blacklist_keys[] = {
 static const struct schema_key allowlist_keys[] = {
 	{"addresses", "an array of addresses and prefixes in quotes", SCHEMA_ARRAY, false,
 	 .read = read_allow},
+	{"system", "true or false", SCHEMA_BOOLEAN, false,
+	 schema_read_bool, FIELD(config, allow_system)},
 	{0},
 };
 
@@ -371,6 +373,7 @@ static int config_new(struct config **ret)
 	config->daemon.log_level = LOG_INFO;
 	config->blacklist.max_entries = 1000000;
 	config->blacklist.in = true;
+	config->allow_system = true;
 	*ret = take_pointer(&config);
 	return 0;
 }

@@ -64,6 +64,7 @@ struct config {
 
 	struct prefix *allow; /* sorted, no duplicates */
 	size_t n_allow;
+	bool allow_system; /* and what the daemon itself puts on it (policy.h) */
 
 	struct redirect *redirects; /* sorted by redirect_compare(), none overlaps another */
 	size_t n_redirects;

@@ -256,3 +256,10 @@ int schema_read_u8(struct schema_reader *reader, const struct schema_key *key,
 		return schema_fail(reader, value->at, "%s", err.text);
 	return 0;
 }
+
+int schema_read_bool(struct schema_reader *reader, const struct schema_key *key,
+		     const struct toml_node *value, void *field)
+{
+	*(bool *)field = value->boolean;
+	return 0;
+}

@@ -41,6 +41,7 @@ struct schema_key {
 
 #define SCHEMA_STRING  (1u << TOML_STRING)
 #define SCHEMA_INTEGER (1u << TOML_INTEGER)
+#define SCHEMA_BOOLEAN (1u << TOML_BOOLEAN)
 #define SCHEMA_ARRAY   (1u << TOML_ARRAY)
 #define SCHEMA_TABLE   (1u << TOML_TABLE)
 
@@ -73,6 +74,9 @@ schema_read_fn schema_read_choice;
 
 /* A string that `key->parse` takes; the field is a u8. */
 schema_read_fn schema_read_u8;
+
+/* true or false; the field is a bool. */
+schema_read_fn schema_read_bool;
 
 /*
  * [[key]]: each table of the array into the next of `size` bytes at `rows`, which has room for all

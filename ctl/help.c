@@ -111,6 +111,8 @@ static void print_command(const struct command *command)
 	for (const struct command_arg *arg = command->args; arg->field; arg++) {
 		char label[64];
 
+		if (arg->unasked)
+			continue;
 		snprintf(label, sizeof(label), "%s%s%s%s", arg->option ? arg->option : "",
 			 arg->option && arg->meta ? " " : "", arg->meta ? arg->meta : "",
 			 arg->repeated ? "..." : "");

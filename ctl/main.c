@@ -6,6 +6,7 @@
 #include "print.h"
 #include "progress.h"
 #include "protocol.h"
+#include "ssh_client.h"
 #include "text.h"
 
 #include <errno.h>
@@ -128,6 +129,18 @@ static enum exit_status receive(struct client *client, const struct invocation *
 	}
 }
 
+/* What the daemon is to know without being told on the command line. */
+static void add_unasked(const struct invocation *in)
+{
+	char text[PREFIX_TEXT_MAX];
+	struct prefix address;
+
+	if (!command_find_field(in->command, "ssh_client") || !ssh_client_find(&address))
+		return;
+	prefix_format(&address, text);
+	json_object_set_new(in->request, "ssh_client", json_string(text));
+}
+
 static enum exit_status run(const struct invocation *in, struct output *output)
 {
 	const char *socket_path = in->socket_path ? in->socket_path : SOCKET_DEFAULT_PATH;
@@ -137,6 +150,7 @@ static enum exit_status run(const struct invocation *in, struct output *output)
 	struct error err;
 	int r;
 
+	add_unasked(in);
 	/* Before the daemon waits for the request: standard input may take its time. */
 	if (in->list_path) {
 		r = client_list_file(in->list_path, &list_fd, &err);

@@ -163,7 +163,7 @@ static int print_list(struct output *output, const json_t *answer, struct error 
 	return 0;
 }
 
-/* Those of the allowlist have no time to live and no comment. */
+/* Those of the allowlist have no time to live; what the daemon puts there tells why. */
 static const struct column allow_columns[] = {
 	{.title = "PREFIX", .width = sizeof("255.255.255.255/32") - 1},
 	{.title = "PACKETS", .right = true},
@@ -171,6 +171,7 @@ static const struct column allow_columns[] = {
 	{.title = "LAST-HIT", .right = true},
 	{.title = "AGE", .right = true},
 	{.title = "ORIGIN"},
+	{.title = "COMMENT"},
 	{0},
 };
 
@@ -182,6 +183,7 @@ static int print_allow_list(struct output *output, const json_t *answer, struct 
 	json_array_foreach (json_object_get(answer, "entries"), i, entry) {
 		entry_cells(&output->table, entry);
 		text_cell(&output->table, entry, "origin");
+		text_cell(&output->table, entry, "comment");
 	}
 	return 0;
 }
@@ -392,14 +394,17 @@ static void say_maps(const json_t *maps)
 static void say_sizes(const json_t *answer)
 {
 	const json_t *black = json_object_get(answer, "blacklist");
+	const json_t *allow = json_object_get(answer, "allowlist");
 	_cleanup_free_ char *directions = join(json_object_get(black, "directions"));
 	char filling[128], number[NUMBER_TEXT_MAX];
 
 	say("blacklist:      %s; %s of them runtime; direction %s",
 	    filling_of(black, filling, sizeof(filling)),
 	    number_format(number_of(black, "runtime"), number), directions ? directions : NOTHING);
-	say("allowlist:      %s",
-	    filling_of(json_object_get(answer, "allowlist"), filling, sizeof(filling)));
+	say("allowlist:      %s%s%s%s", filling_of(allow, filling, sizeof(filling)),
+	    number_of(allow, "spared") ? "; " : "",
+	    number_of(allow, "spared") ? number_format(number_of(allow, "spared"), number) : "",
+	    number_of(allow, "spared") ? " more by fwd itself" : "");
 	say("redirects:      %s",
 	    filling_of(json_object_get(answer, "redirects"), filling, sizeof(filling)));
 	say_maps(json_object_get(answer, "maps"));

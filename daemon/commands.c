@@ -2,6 +2,7 @@
 #include "commands.h"
 
 #include "address_list.h"
+#include "caller.h"
 #include "commands_internal.h"
 #include "duration.h"
 #include "log.h"
@@ -124,6 +125,15 @@ static void log_change(const struct command *command, const struct peer *peer)
 	log_info("%s by uid %u (pid %d)", command->name, peer->uid, peer->pid);
 }
 
+/* Who would have cut this host off is worth a look. */
+static void log_refusal(const struct command *command, const struct peer *peer, int r,
+			const struct error *err)
+{
+	if (r == -EHOSTUNREACH)
+		log_warning("%s by uid %u (pid %d) is refused: %s", command->name, peer->uid,
+			    peer->pid, err->text);
+}
+
 /* The answer to a failure; what explains it goes into the error. */
 static json_t *failed(int code, const char *message, json_t *errors)
 {
@@ -150,6 +160,7 @@ static void answer_later(void *data, const struct rules_end *end)
 	}
 	if (waiter->confirm_s)
 		confirm_begun(waiter->daemon->confirm, end);
+	log_refusal(waiter->command, &waiter->peer, r, &end->err);
 	if (r < 0) {
 		answer = failed(r, end->err.text,
 				daemon_config_errors(waiter->daemon->config_file, end->errors));
@@ -248,6 +259,14 @@ static int read_confirm(struct call *call, struct error *err)
 	return confirm ? duration_parse(confirm, &call->confirm_s, err) : 0;
 }
 
+/* What the guard is to know of the request. */
+static void read_guard(const struct call *call, struct rules_request *ret)
+{
+	ret->force = request_flag(call->request, "force");
+	if (!ret->force && command_find_field(call->in->command, "ssh_client"))
+		ret->n_sessions = caller_sessions(call->in, ret->sessions);
+}
+
 static int run_add(struct call *call, struct error *err)
 {
 	struct rules_request request = {
@@ -265,6 +284,7 @@ static int run_add(struct call *call, struct error *err)
 		if (!request.comment)
 			return error_no_memory(err);
 	}
+	read_guard(call, &request);
 	return submit_prefixes(call, &request, err);
 }
 
@@ -273,6 +293,7 @@ static int run_del(struct call *call, struct error *err)
 	struct rules_request request = {
 		.kind = RULES_REMOVE, .table = call_table(call), .list_fd = -1};
 
+	read_guard(call, &request);
 	return submit_prefixes(call, &request, err);
 }
 
@@ -445,6 +466,7 @@ void commands_run(void *data, struct request *request, struct answer *ret)
 	struct error err = {""};
 	int r = handlers[call.id](&call, &err);
 
+	log_refusal(command, &request->peer, r, &err);
 	if (r < 0) {
 		json_decref(call.reply);
 		ret->later = r == -EINPROGRESS;

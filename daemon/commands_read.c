@@ -64,8 +64,8 @@ static json_t *make_row(const struct daemon *daemon, enum prefix_table table,
 
 static const char *origin_name(const struct policy *policy, enum prefix_table table, size_t set)
 {
-	/* The sets of the allowlist are those of the first two origins. */
-	return policy->origins[table == TABLE_BLOCK || set < ORIGIN_FEEDS ? set : 0].name;
+	/* The sets of the allowlist are those of the first two origins, and what is spared. */
+	return table == TABLE_ALLOW && set == ALLOW_SYSTEM ? "system" : policy->origins[set].name;
 }
 
 /* ---- listings ---- */
@@ -390,6 +390,7 @@ static void describe_sizes(const struct daemon *daemon, json_t *reply)
 	const struct policy *policy = rules_policy(daemon->rules);
 	const struct prefix_map *map = rules_map(daemon->rules);
 	json_t *block = json_object(), *allow = json_object(), *redirects = json_object();
+	size_t spared = ruleset_size(policy->allow[ALLOW_SYSTEM]);
 	json_t *maps = json_object();
 
 	set_int(block, "entries", prefix_map_size(map, TABLE_BLOCK));
@@ -397,8 +398,9 @@ static void describe_sizes(const struct daemon *daemon, json_t *reply)
 	set_int(block, "runtime", (json_int_t)ruleset_size(policy->origins[ORIGIN_RUNTIME].rules));
 	json_object_set_new(block, "directions", direction_rows(policy->flags));
 	json_object_set_new(reply, "blacklist", block);
-	set_int(allow, "entries", prefix_map_size(map, TABLE_ALLOW));
+	set_int(allow, "entries", (json_int_t)(prefix_map_size(map, TABLE_ALLOW) - spared));
 	set_int(allow, "max_entries", CONFIG_ALLOW_MAX);
+	set_int(allow, "spared", (json_int_t)spared);
 	json_object_set_new(reply, "allowlist", allow);
 	set_int(redirects, "entries", (json_int_t)policy->n_redirects);
 	set_int(redirects, "max_entries", REDIRECTS_MAX);

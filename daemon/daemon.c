@@ -106,6 +106,28 @@ static int on_tc(sd_event_source *source, int fd, u32 revents, void *data)
 	return 0;
 }
 
+/* The guard goes by this host's addresses and gateways. */
+static int on_locals(sd_event_source *source, int fd, u32 revents, void *data)
+{
+	struct daemon *daemon = data;
+	struct local_list list;
+	bool changed = false;
+	struct error err;
+	int r = locals_process(daemon->locals, &changed, &err);
+
+	if (r < 0)
+		log_warning("%s", err.text);
+	if (!changed)
+		return 0;
+	r = locals_list(daemon->locals, &list);
+	r = r < 0 ? error_no_memory(&err) : rules_set_locals(daemon->rules, &list, &err);
+	if (r < 0)
+		log_warning("cannot follow this host's addresses and gateways, which may be "
+			    "blocked: %s",
+			    err.text);
+	return 0;
+}
+
 static void arm_expiry(struct daemon *daemon, u64 next_ns)
 {
 	sd_event_source_set_time(daemon->expiry_source, next_ns / NS_PER_US + 1);
@@ -297,6 +319,9 @@ static int add_sources(struct daemon *daemon, struct error *err)
 		r = sd_event_add_time(daemon->event, &daemon->settle_timer, CLOCK_MONOTONIC, 0,
 				      TIMER_ACCURACY_US, on_settle_due, daemon);
 	if (r >= 0)
+		r = sd_event_add_io(daemon->event, &daemon->locals_source,
+				    locals_fd(daemon->locals), EPOLLIN, on_locals, daemon);
+	if (r >= 0)
 		r = sd_event_add_time(daemon->event, &daemon->expiry_source, CLOCK_BOOTTIME, 0, 0,
 				      on_expiry, daemon);
 	if (r >= 0)
@@ -328,6 +353,19 @@ static int open_control(struct daemon *daemon, const struct config *config, stru
 	return r;
 }
 
+static int open_rules(struct daemon *daemon, struct config *config, struct error *err)
+{
+	struct local_list locals;
+	int r;
+
+	if (locals_list(daemon->locals, &locals) < 0)
+		return error_no_memory(err);
+	r = rules_open(config, daemon->store, daemon->interfaces, daemon->worker, &locals,
+		       &daemon->rules, err);
+	free(locals.items);
+	return r;
+}
+
 int daemon_start(struct daemon *daemon, struct config *config, struct error *err)
 {
 	const struct confirm_watcher watcher = {on_went_back, daemon};
@@ -356,14 +394,15 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	if (!r)
 		r = links_open(&daemon->links, err);
 	if (!r)
+		r = locals_open(&daemon->locals, err);
+	if (!r)
 		r = tc_open(&daemon->tc, err);
 	if (!r)
 		r = tc_watch_open(tc_port(daemon->tc), &daemon->tc_watch, err);
 	if (!r)
 		r = interfaces_open(daemon->links, daemon->tc, &daemon->interfaces, err);
 	if (!r)
-		r = rules_open(config, daemon->store, daemon->interfaces, daemon->worker,
-			       &daemon->rules, err);
+		r = open_rules(daemon, config, err);
 	if (r < 0)
 		return r;
 	take_pointer(&owned);
@@ -406,6 +445,7 @@ void daemon_stop(struct daemon *daemon)
 	else if (daemon->rules)
 		log_notice("stopped; the kernel goes on filtering");
 	sd_event_source_disable_unref(daemon->links_source);
+	sd_event_source_disable_unref(daemon->locals_source);
 	sd_event_source_disable_unref(daemon->settle_source);
 	sd_event_source_disable_unref(daemon->tc_source);
 	sd_event_source_disable_unref(daemon->settle_timer);
@@ -417,6 +457,7 @@ void daemon_stop(struct daemon *daemon)
 	interfaces_close(daemon->interfaces);
 	tc_watch_close(daemon->tc_watch);
 	tc_close(daemon->tc);
+	locals_close(daemon->locals);
 	links_close(daemon->links);
 	closep(&daemon->pin_dir_lock);
 	store_close(daemon->store);

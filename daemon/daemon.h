@@ -6,6 +6,7 @@
 #include "control.h"
 #include "interfaces.h"
 #include "links.h"
+#include "locals.h"
 #include "rules.h"
 #include "store.h"
 #include "tc.h"
@@ -20,6 +21,7 @@ struct daemon {
 	sd_event *event;
 	struct store *store;
 	struct links *links;
+	struct locals *locals;
 	struct tc *tc;
 	struct tc_watch *tc_watch;
 	struct interfaces *interfaces;
@@ -28,7 +30,7 @@ struct daemon {
 	struct confirm *confirm;
 	struct control *control;
 	sd_event_source *links_source, *expiry_source, *settle_source, *fold_source;
-	sd_event_source *tc_source, *settle_timer;
+	sd_event_source *tc_source, *settle_timer, *locals_source;
 	bool tc_changed;  /* by others, since the interfaces were last settled */
 	u64 settled_ns;	  /* CLOCK_MONOTONIC */
 	bool fold_failed; /* it was logged */

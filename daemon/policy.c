@@ -98,7 +98,10 @@ static int load_origins(const struct config *config, bool files_first, struct po
 	strcpy(policy->origins[ORIGIN_RUNTIME].name, "runtime");
 	policy->origins[ORIGIN_RUNTIME].rules = ruleset_new();
 	policy->allow[ORIGIN_RUNTIME] = ruleset_new();
-	if (!policy->origins[ORIGIN_RUNTIME].rules || !policy->allow[ORIGIN_RUNTIME])
+	policy->allow[ALLOW_SYSTEM] = ruleset_new();
+	policy->forced = ruleset_new();
+	if (!policy->origins[ORIGIN_RUNTIME].rules || !policy->allow[ORIGIN_RUNTIME] ||
+	    !policy->allow[ALLOW_SYSTEM] || !policy->forced)
 		return error_no_memory(err);
 	r = policy_rules_from(config->blacklist.addresses, config->blacklist.n_addresses, NULL,
 			      &policy->origins[ORIGIN_CONFIG].rules, err);
@@ -129,6 +132,7 @@ int policy_from_config(const struct config *config, bool files_first, struct pol
 		memcpy(policy->redirects, config->redirects,
 		       config->n_redirects * sizeof(*policy->redirects));
 	policy->n_redirects = policy->n_config_redirects = config->n_redirects;
+	policy->spares = config->allow_system;
 	policy->max_entries = config->blacklist.max_entries;
 	policy->flags = (config->blacklist.in ? FWD_BLOCK_IN : 0) |
 			(config->blacklist.out ? FWD_BLOCK_OUT : 0);
@@ -143,8 +147,9 @@ void policy_free(struct policy *policy)
 	for (size_t i = 0; i < policy->n_origins; i++)
 		ruleset_free(policy->origins[i].rules);
 	free(policy->origins);
-	for (size_t i = 0; i < ORIGIN_FEEDS; i++)
+	for (size_t i = 0; i < ALLOW_SETS; i++)
 		ruleset_free(policy->allow[i]);
+	ruleset_free(policy->forced);
 	free(policy->redirects);
 	free(policy);
 }
@@ -179,12 +184,13 @@ static int clone_origins(const struct policy *policy, struct policy *clone)
 		if (!origin->rules)
 			return -ENOMEM;
 	}
-	for (size_t i = 0; i < ORIGIN_FEEDS; i++) {
+	for (size_t i = 0; i < ALLOW_SETS; i++) {
 		clone->allow[i] = ruleset_clone(policy->allow[i]);
 		if (!clone->allow[i])
 			return -ENOMEM;
 	}
-	return 0;
+	clone->forced = ruleset_clone(policy->forced);
+	return clone->forced ? 0 : -ENOMEM;
 }
 
 int policy_clone(const struct policy *policy, struct policy **ret)
@@ -200,6 +206,7 @@ int policy_clone(const struct policy *policy, struct policy **ret)
 	       policy->n_redirects * sizeof(*clone->redirects));
 	clone->n_redirects = policy->n_redirects;
 	clone->n_config_redirects = policy->n_config_redirects;
+	clone->spares = policy->spares;
 	clone->max_entries = policy->max_entries;
 	clone->flags = policy->flags;
 	*ret = take_pointer(&clone);
@@ -211,9 +218,10 @@ int policy_take_runtime(struct policy *to, const struct policy *from, struct err
 	_cleanup_(ruleset_freep) struct ruleset *block =
 		ruleset_clone(from->origins[ORIGIN_RUNTIME].rules);
 	_cleanup_(ruleset_freep) struct ruleset *allow = ruleset_clone(from->allow[ORIGIN_RUNTIME]);
+	_cleanup_(ruleset_freep) struct ruleset *forced = ruleset_clone(from->forced);
 	int r;
 
-	if (!block || !allow)
+	if (!block || !allow || !forced)
 		return error_no_memory(err);
 	r = policy_set_runtime_redirects(to, from->redirects + from->n_config_redirects,
 					 from->n_redirects - from->n_config_redirects, err);
@@ -223,6 +231,8 @@ int policy_take_runtime(struct policy *to, const struct policy *from, struct err
 	to->origins[ORIGIN_RUNTIME].rules = take_pointer(&block);
 	ruleset_free(to->allow[ORIGIN_RUNTIME]);
 	to->allow[ORIGIN_RUNTIME] = take_pointer(&allow);
+	ruleset_free(to->forced);
+	to->forced = take_pointer(&forced);
 	return 0;
 }
 
@@ -279,8 +289,9 @@ struct policy_sets policy_sets_of(const struct policy *policy, enum prefix_table
 
 	if (table == TABLE_ALLOW)
 		return (struct policy_sets){
-			.sets = {policy->allow[ORIGIN_CONFIG], policy->allow[ORIGIN_RUNTIME]},
-			.n = ORIGIN_FEEDS,
+			.sets = {policy->allow[ORIGIN_CONFIG], policy->allow[ORIGIN_RUNTIME],
+				 policy->allow[ALLOW_SYSTEM]},
+			.n = ALLOW_SETS,
 		};
 	for (size_t i = 0; i < sets.n; i++)
 		sets.sets[i] = policy->origins[i].rules;
@@ -311,6 +322,25 @@ bool policy_effective(const struct policy_sets *sets, const struct prefix *prefi
 	if (found)
 		ret->prefix = *prefix;
 	return found;
+}
+
+bool policy_find_cover(const struct policy_sets *sets, const struct prefix *address,
+		       struct prefix *ret)
+{
+	u64 now = boot_ns();
+
+	for (int len = address->len; len >= 0; len--) {
+		struct prefix prefix = *address;
+		struct effective found;
+
+		prefix_truncate(&prefix, (u8)len);
+		if (policy_effective(sets, &prefix, &found) &&
+		    (!found.expires_ns || found.expires_ns > now)) {
+			*ret = prefix;
+			return true;
+		}
+	}
+	return false;
 }
 
 void policy_walk_start(struct policy_walk *walk, const struct policy_sets *sets,

@@ -20,6 +20,12 @@ enum {
 	ORIGIN_FEEDS, /* the first of them */
 };
 
+/* The sets of the allowlist: of the first two origins, and of the daemon itself (guard.h). */
+enum {
+	ALLOW_SYSTEM = ORIGIN_FEEDS,
+	ALLOW_SETS,
+};
+
 struct origin {
 	char name[ORIGIN_NAME_MAX + 1];
 	struct ruleset *rules; /* blocked */
@@ -30,7 +36,10 @@ struct origin {
 struct policy {
 	struct origin *origins; /* at ORIGIN_CONFIG, ORIGIN_RUNTIME, then a feed each */
 	size_t n_origins;
-	struct ruleset *allow[ORIGIN_FEEDS]; /* from the configuration, from run time */
+	struct ruleset *allow[ALLOW_SETS];
+	/* Prefixes of runtime rules of the blacklist that are meant, whatever they block. */
+	struct ruleset *forced;
+	bool spares; /* whether the daemon puts anything on the allowlist */
 
 	/* Those of the configuration in front, each part in order. */
 	struct redirect *redirects;
@@ -99,6 +108,10 @@ struct policy_sets policy_sets_of(const struct policy *policy, enum prefix_table
 /* False: no set has the prefix. */
 bool policy_effective(const struct policy_sets *sets, const struct prefix *prefix,
 		      struct effective *ret);
+
+/* The most specific prefix of the sets that covers the address and has not ended. */
+bool policy_find_cover(const struct policy_sets *sets, const struct prefix *address,
+		       struct prefix *ret);
 
 /* The later of two ends, where 0 is never. */
 u64 latest_end(u64 a, u64 b);

@@ -61,8 +61,9 @@ int rules_check_limit(const struct policy *policy, enum prefix_table table, size
 		      struct error *err)
 {
 	size_t limit = table == TABLE_BLOCK ? policy->max_entries : CONFIG_ALLOW_MAX;
+	size_t spared = table == TABLE_ALLOW ? ruleset_size(policy->allow[ALLOW_SYSTEM]) : 0;
 
-	if (n <= limit)
+	if (n <= limit + spared)
 		return 0;
 	return error_set(err, -ENOSPC, "full: %zu of %zu entries", limit, limit);
 }
@@ -98,6 +99,33 @@ int rules_remember_ends(struct rules *rules)
 	return 0;
 }
 
+static int write_forced(struct rules *rules, struct error *err)
+{
+	const struct edit none = {.table = TABLE_BLOCK};
+
+	return rules_store_edit(rules->store, &none, rules->policy->forced, err);
+}
+
+/* Without those whose rules have ended meanwhile: rules of the same prefix may come anew. */
+static int load_forced(struct rules *rules, struct error *err)
+{
+	const struct ruleset *runtime = rules_runtime(rules->policy, TABLE_BLOCK);
+	struct ruleset *forced = rules->policy->forced;
+	_cleanup_(ruleset_freep) struct ruleset *stored = NULL;
+	struct ruleset_cursor cursor;
+	int r = store_load_forced(rules->store, &stored, err);
+
+	if (r < 0)
+		return r;
+	cursor = ruleset_seek(stored, NULL);
+	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
+		if (ruleset_find(runtime, &rule->prefix) && ruleset_put(forced, rule) < 0)
+			return error_no_memory(err);
+	if (ruleset_size(forced) != ruleset_size(stored) && write_forced(rules, err) < 0)
+		log_warning("cannot forget that rules were forced that have ended: %s", err->text);
+	return 0;
+}
+
 static int load_runtime(struct rules *rules, struct error *err)
 {
 	_cleanup_free_ struct redirect *redirects = NULL;
@@ -115,7 +143,9 @@ static int load_runtime(struct rules *rules, struct error *err)
 		return r;
 	ruleset_free(policy->allow[ORIGIN_RUNTIME]);
 	policy->allow[ORIGIN_RUNTIME] = allow;
-	r = store_load_redirects(rules->store, &redirects, &n, err);
+	r = load_forced(rules, err);
+	if (!r)
+		r = store_load_redirects(rules->store, &redirects, &n, err);
 	if (!r)
 		r = policy_set_runtime_redirects(policy, redirects, n, err);
 	if (!r && rules_remember_ends(rules) < 0)
@@ -213,6 +243,18 @@ static int open_datapath(struct rules *rules, struct error *err)
 	return update(rules, items, n, err);
 }
 
+/* Also of what is there already: nobody was there to refuse it (G2). */
+static int spare(struct rules *rules, const struct local_list *locals, struct error *err)
+{
+	_cleanup_(ruleset_freep) struct ruleset *none = ruleset_new();
+
+	if (!none || local_list_copy(locals, &rules->locals) < 0 ||
+	    guard_spare_all(rules->policy, locals, none) < 0)
+		return error_no_memory(err);
+	guard_log_spared(none, rules->policy->allow[ALLOW_SYSTEM]);
+	return 0;
+}
+
 /* From here on, packets are filtered by the rules. */
 static int put_in_force(struct rules *rules, struct error *err)
 {
@@ -238,7 +280,8 @@ static int put_in_force(struct rules *rules, struct error *err)
 }
 
 int rules_open(struct config *config, struct store *store, struct interfaces *ifs,
-	       struct worker *worker, struct rules **ret, struct error *err)
+	       struct worker *worker, const struct local_list *locals, struct rules **ret,
+	       struct error *err)
 {
 	_cleanup_(rules_closep) struct rules *rules = calloc(1, sizeof(*rules));
 	int r;
@@ -253,6 +296,8 @@ int rules_open(struct config *config, struct store *store, struct interfaces *if
 		return r;
 	rules->config = config;
 	r = load_runtime(rules, err);
+	if (!r)
+		r = spare(rules, locals, err);
 	if (!r)
 		r = put_in_force(rules, err);
 	if (r < 0) {
@@ -272,6 +317,7 @@ void rules_close(struct rules *rules)
 	policy_free(rules->policy);
 	config_free(rules->config);
 	expiry_clear(&rules->expiry);
+	free(rules->locals.items);
 	free(rules);
 }
 
@@ -327,15 +373,15 @@ static struct policy_sets other_sets(const struct policy *policy, enum prefix_ta
 	return others;
 }
 
+/* Of an edit that has nothing to do with what is guarded. */
 static int compute_changes(const struct rules *rules, const struct edit *edit,
-			   struct prefix_change **ret, size_t *ret_n, struct error *err)
+			   struct prefix_change_list *ret, struct error *err)
 {
 	const struct ruleset *runtime = rules_runtime(rules->policy, edit->table);
 	struct policy_sets others = other_sets(rules->policy, edit->table);
 	size_t n = 0, inserts = 0, size = prefix_map_size(rules_map(rules), edit->table);
 	struct prefix_change *changes =
 		calloc(edit->n_puts + edit->n_removes + 1, sizeof(*changes));
-	int r;
 
 	if (!changes)
 		return error_no_memory(err);
@@ -352,15 +398,21 @@ static int compute_changes(const struct rules *rules, const struct edit *edit,
 			n++;
 	for (size_t i = 0; i < n; i++)
 		changes[i].item.table = edit->table;
+	*ret = (struct prefix_change_list){.items = changes, .n = n};
 	/* There may be more than the limit already, after a restart with a lower one. */
-	r = inserts ? rules_check_limit(rules->policy, edit->table, size + inserts, err) : 0;
-	if (r < 0) {
-		free(changes);
-		return r;
-	}
-	*ret = changes;
-	*ret_n = n;
-	return 0;
+	return inserts ? rules_check_limit(rules->policy, edit->table, size + inserts, err) : 0;
+}
+
+const struct ruleset *rules_new_forced(const struct policy *before, const struct policy *after)
+{
+	struct ruleset_cursor cursor = ruleset_seek(before->forced, NULL);
+
+	if (ruleset_size(before->forced) != ruleset_size(after->forced))
+		return after->forced;
+	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
+		if (!ruleset_find(after->forced, &rule->prefix))
+			return after->forced;
+	return NULL;
 }
 
 /* Rules that differ in their prefix only, or their removal. */
@@ -410,7 +462,8 @@ static int store_one_by_one(struct store *store, const struct edit *edit, struct
 	return r;
 }
 
-int rules_store_edit(struct store *store, const struct edit *edit, struct error *err)
+int rules_store_edit(struct store *store, const struct edit *edit, const struct ruleset *forced,
+		     struct error *err)
 {
 	bool batch = is_batch(edit);
 	int r = batch ? store_keep_bound(store, (enum store_table)edit->table, err) : 0;
@@ -420,6 +473,8 @@ int rules_store_edit(struct store *store, const struct edit *edit, struct error 
 	if (r < 0)
 		return r;
 	r = batch ? store_as_batch(store, edit, err) : store_one_by_one(store, edit, err);
+	if (!r && forced)
+		r = store_set_forced(store, forced, err);
 	if (!r)
 		r = store_commit(store, err);
 	if (r < 0)
@@ -463,28 +518,51 @@ static int reserve_rules(struct ruleset *runtime, const struct edit *edit)
 			    : ruleset_reserve_removes(runtime, edit->n_removes);
 }
 
-static int apply(struct rules *rules, const struct edit *edit, struct error *err)
+/* `next`: the policy that it leads to, where the guard has a part in it; or NULL. */
+static int enforce(struct rules *rules, const struct edit *edit, const struct policy *next,
+		   const struct prefix_change_list *list, struct error *err)
 {
-	_cleanup_free_ struct prefix_change *changes = NULL;
-	struct datapath_change change = {.flags = datapath_flags(rules->dp)};
-	int r = compute_changes(rules, edit, &changes, &change.n_prefixes, err);
+	const struct datapath_change change = {
+		.prefixes = list->items,
+		.n_prefixes = list->n,
+		.flags = datapath_flags(rules->dp),
+	};
+	int r;
 
-	if (r < 0)
-		return r;
 	if (reserve_rules(rules_runtime(rules->policy, edit->table), edit) < 0 ||
 	    reserve_ends(rules, edit) < 0)
 		return error_no_memory(err);
-	change.prefixes = changes;
 	r = datapath_stage(rules->dp, &change, err);
 	if (r < 0)
 		return r;
-	r = rules_store_edit(rules->store, edit, err);
+	r = rules_store_edit(rules->store, edit,
+			     next ? rules_new_forced(rules->policy, next) : NULL, err);
 	if (r < 0) {
 		datapath_abort(rules->dp);
 		return r;
 	}
 	datapath_commit(rules->dp);
+	return 0;
+}
+
+static int apply(struct rules *rules, const struct edit *edit, struct error *err)
+{
+	_cleanup_(policy_freep) struct policy *next = NULL;
+	struct prefix_change_list list = {0};
+	int r;
+
+	if (rules_guard_edit(rules, edit, &next) < 0)
+		return error_no_memory(err);
+	r = next ? rules_guard_changes(rules, edit, next, &list, err)
+		 : compute_changes(rules, edit, &list, err);
+	if (!r)
+		r = enforce(rules, edit, next, &list, err);
+	free(list.items);
+	if (r < 0)
+		return r;
 	adopt_edit(rules, edit);
+	if (next)
+		rules_guard_adopt(rules, next);
 	return 0;
 }
 
@@ -500,7 +578,7 @@ static int add(struct rules *rules, const struct rules_request *request, struct 
 {
 	const struct ruleset *runtime = rules_runtime(rules->policy, request->table);
 	_cleanup_free_ struct rule *puts = calloc(request->n + 1, sizeof(*puts));
-	struct edit edit = {.table = request->table, .puts = puts};
+	struct edit edit = {.table = request->table, .puts = puts, .force = request->force};
 	struct rules_count count = {.expires_ns = rules_end_of_add(request)};
 	s64 now_s = wall_s();
 	int r;
@@ -537,7 +615,13 @@ int rules_refuse_removal(const struct policy *policy, enum prefix_table table,
 	for (size_t i = 0; i < others.n; i++) {
 		if (!ruleset_find(others.sets[i], prefix))
 			continue;
-		/* Set 0 is the configuration's in both tables; behind it come the feeds. */
+		/* Set 0 is the configuration's in both tables; behind it comes what the
+		 * daemon spares, or come the feeds. */
+		if (i && table == TABLE_ALLOW)
+			return error_set(err, -ENOENT,
+					 "%s is on the allowlist by fwd itself: take away what "
+					 "blocks it, or set allowlist.system = false",
+					 text);
 		if (!i)
 			return error_set(err, -ENOENT,
 					 "%s comes from the configuration: take it out there and "
@@ -591,9 +675,14 @@ static int list_runtime(const struct rules *rules, struct rules_request *request
 static int submit_small(struct rules *rules, struct rules_request *request, struct rules_count *ret,
 			struct error *err)
 {
+	int r;
+
 	if (request->list_fd >= 0 || request->n > RULES_SMALL)
 		return -E2BIG;
 	request->n = prefix_sort_unique(request->prefixes, request->n);
+	r = rules_guard_request(rules->policy, request, &rules->locals, err);
+	if (r < 0)
+		return r;
 	switch (request->kind) {
 	case RULES_ADD:
 		return add(rules, request, ret, err);
@@ -733,31 +822,11 @@ u64 rules_expire(struct rules *rules)
 
 /* ---- reading ---- */
 
-/* The most specific prefix of the sets that covers the address and has not ended. */
-static bool find_cover(const struct policy_sets *sets, const struct prefix *address,
-		       struct prefix *ret)
-{
-	u64 now = boot_ns();
-
-	for (int len = address->len; len >= 0; len--) {
-		struct prefix prefix = *address;
-		struct effective found;
-
-		prefix_truncate(&prefix, (u8)len);
-		if (policy_effective(sets, &prefix, &found) &&
-		    (!found.expires_ns || found.expires_ns > now)) {
-			*ret = prefix;
-			return true;
-		}
-	}
-	return false;
-}
-
 void rules_test(const struct rules *rules, const struct prefix *address, struct rules_match *ret)
 {
 	struct policy_sets block = policy_sets_of(rules->policy, TABLE_BLOCK);
 	struct policy_sets allow = policy_sets_of(rules->policy, TABLE_ALLOW);
 
-	ret->blocked = find_cover(&block, address, &ret->blocked_by);
-	ret->allowed = find_cover(&allow, address, &ret->allowed_by);
+	ret->blocked = policy_find_cover(&block, address, &ret->blocked_by);
+	ret->allowed = policy_find_cover(&allow, address, &ret->allowed_by);
 }

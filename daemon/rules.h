@@ -13,6 +13,7 @@
 #pragma once
 
 #include "cleanup.h"
+#include "guard.h"
 #include "interfaces.h"
 #include "policy.h"
 #include "store.h"
@@ -23,10 +24,11 @@ struct rules;
 /*
  * Takes up the rules of `config` and `store`: adopts what is pinned, or makes it, brings it to the
  * policy, and has `ifs` attach it. All arguments must outlive the rules, but for `config`, which
- * becomes theirs on success; the worker is to be closed before.
+ * becomes theirs on success, and `locals`, which they copy; the worker is to be closed before.
  */
 int rules_open(struct config *config, struct store *store, struct interfaces *ifs,
-	       struct worker *worker, struct rules **ret, struct error *err);
+	       struct worker *worker, const struct local_list *locals, struct rules **ret,
+	       struct error *err);
 /*
  * Packets go on to be filtered. Large changes that are not done are not made: -ECANCELED, which
  * their done() is told from within.
@@ -90,6 +92,11 @@ struct rules_request {
 	bool unconfirmed;		/* of RULES_RELOAD */
 	struct rules_in_force *restore; /* of RULES_RESTORE; the caller's, its config until done */
 	bool repair;			/* of RULES_VERIFY: and mend what differs */
+
+	/* Of RULES_ADD to the blacklist and RULES_REMOVE from the allowlist (guard.h): */
+	bool force;				    /* whatever they block, it is meant */
+	struct prefix sessions[GUARD_SESSIONS_MAX]; /* where the caller is logged in from by SSH */
+	size_t n_sessions;
 };
 
 void rules_request_clear(struct rules_request *request);
@@ -128,7 +135,8 @@ struct rules_later {
 /*
  * Makes a change. What is large comes back as -EINPROGRESS, and then later->done() is called from
  * the event loop; meanwhile small changes go on to be made at once. What the request points to is
- * taken over, whatever comes back. -ENOSPC: full.
+ * taken over, whatever comes back. -ENOSPC: full. -EHOSTUNREACH: it would cut the caller or this
+ * host off.
  */
 int rules_submit(struct rules *rules, struct rules_request *request,
 		 const struct rules_later *later, struct rules_count *ret, struct error *err);
@@ -138,6 +146,12 @@ int rules_submit(struct rules *rules, struct rules_request *request,
  * the one to start with.
  */
 int rules_confirm(struct rules *rules, const struct rules_in_force *replaced, struct error *err);
+
+/*
+ * This host's addresses and gateways are others now: what is spared changes at once. The list
+ * becomes the rules'.
+ */
+int rules_set_locals(struct rules *rules, struct local_list *locals, struct error *err);
 
 /* -EEXIST: it overlaps another, or is the configuration's. */
 int rules_add_redirect(struct rules *rules, const struct redirect *redirect,

@@ -34,6 +34,7 @@ struct change {
 
 	/* For the worker. */
 	struct policy *before;
+	struct local_list locals;
 	unsigned bank;
 	size_t capacity; /* of the maps in use */
 	u64 expires_ns;	 /* of what RULES_ADD adds */
@@ -65,6 +66,7 @@ struct change {
 static void clear_result(struct change *change)
 {
 	policy_free(change->before);
+	free(change->locals.items);
 	policy_free(change->after);
 	config_free(change->config);
 	config_errors_clear(&change->errors);
@@ -177,6 +179,9 @@ static int add(struct change *change, struct error *err)
 		return error_no_memory(err);
 	if (!change->bulk)
 		change->puts = take_pointer(&puts);
+	if (request->force && request->table == TABLE_BLOCK &&
+	    guard_force(change->after, &change->locals, request->prefixes, request->n) < 0)
+		return error_no_memory(err);
 	return 0;
 }
 
@@ -191,21 +196,31 @@ static int remove_runtime(struct change *change, struct error *err)
 			return rules_refuse_removal(change->after, request->table,
 						    &request->prefixes[i], err);
 	change->end.count.removed = request->n;
-	return ruleset_remove_sorted(runtime, request->prefixes, request->n) < 0
-		       ? error_no_memory(err)
-		       : 0;
+	if (ruleset_remove_sorted(runtime, request->prefixes, request->n) < 0 ||
+	    (request->table == TABLE_BLOCK &&
+	     ruleset_remove_sorted(change->after->forced, request->prefixes, request->n) < 0))
+		return error_no_memory(err);
+	return 0;
+}
+
+static int empty(struct ruleset **set)
+{
+	struct ruleset *none = ruleset_new();
+
+	if (!none)
+		return -ENOMEM;
+	ruleset_free(*set);
+	*set = none;
+	return 0;
 }
 
 static int flush(struct change *change, struct error *err)
 {
 	struct ruleset **runtime = &change->after->origins[ORIGIN_RUNTIME].rules;
-	struct ruleset *empty = ruleset_new();
 
-	if (!empty)
-		return error_no_memory(err);
 	change->end.count.removed = ruleset_size(*runtime);
-	ruleset_free(*runtime);
-	*runtime = empty;
+	if (empty(runtime) < 0 || empty(&change->after->forced) < 0)
+		return error_no_memory(err);
 	return 0;
 }
 
@@ -376,10 +391,8 @@ static int restore(struct change *change, struct error *err)
 	return r;
 }
 
-static int make_policy(struct change *change, struct error *err)
+static int change_policy(struct change *change, struct error *err)
 {
-	if (policy_clone(change->before, &change->after) < 0)
-		return error_no_memory(err);
 	switch (change->request.kind) {
 	case RULES_ADD:
 		return add(change, err);
@@ -401,6 +414,22 @@ static int make_policy(struct change *change, struct error *err)
 		return 0;
 	}
 	return -EINVAL;
+}
+
+static int make_policy(struct change *change, struct error *err)
+{
+	const struct policy *before = change->before;
+	int r = rules_guard_request(before, &change->request, &change->locals, err);
+
+	if (r < 0)
+		return r;
+	if (policy_clone(before, &change->after) < 0)
+		return error_no_memory(err);
+	r = change_policy(change, err);
+	if (r < 0)
+		return r;
+	r = guard_spare_all(change->after, &change->locals, before->allow[ALLOW_SYSTEM]);
+	return r < 0 ? error_no_memory(err) : 0;
 }
 
 /* ---- the worker: maps ---- */
@@ -631,20 +660,14 @@ static void sort_noted(struct change *change)
 	change->n_noted = kept;
 }
 
-static int compare_prefixes(const void *a, const void *b)
-{
-	return prefix_compare(a, b);
-}
-
 /* The change itself says what the runtime rule of a prefix is to be: it comes later (L4). */
 static bool decides(const struct rules_request *request, const struct noted *noted)
 {
 	switch (request->kind) {
 	case RULES_ADD:
 	case RULES_REMOVE:
-		return noted->table == request->table && request->n &&
-		       bsearch(&noted->prefix, request->prefixes, request->n, sizeof(noted->prefix),
-			       compare_prefixes);
+		return noted->table == request->table &&
+		       prefix_search(request->prefixes, request->n, &noted->prefix);
 	case RULES_FLUSH:
 		return noted->table == TABLE_BLOCK;
 	default:
@@ -661,16 +684,59 @@ static bool overtakes(const struct change *change, const struct noted *noted)
 	       ruleset_find(rules_runtime(change->rules->policy, table), &noted->prefix);
 }
 
+/* 0, also of what is not there; or -ENOMEM. */
+static int remove_rule(struct ruleset *set, const struct prefix *prefix)
+{
+	int r = ruleset_remove(set, prefix);
+
+	return r == -ENOENT ? 0 : r;
+}
+
 static int copy_rule(const struct policy *from, struct policy *to, const struct noted *noted)
 {
 	enum prefix_table table = (enum prefix_table)noted->table;
 	const struct rule *rule = ruleset_find(rules_runtime(from, table), &noted->prefix);
-	int r;
 
-	if (rule)
-		return ruleset_put(rules_runtime(to, table), rule);
-	r = ruleset_remove(rules_runtime(to, table), &noted->prefix);
-	return r == -ENOENT ? 0 : r;
+	return rule ? ruleset_put(rules_runtime(to, table), rule)
+		    : remove_rule(rules_runtime(to, table), &noted->prefix);
+}
+
+/* Who adds again what was forced does not take that back. */
+static int copy_forced(const struct policy *from, struct policy *to, const struct noted *noted)
+{
+	const struct rule *forced = ruleset_find(from->forced, &noted->prefix);
+
+	return forced ? ruleset_put(to->forced, forced) : remove_rule(to->forced, &noted->prefix);
+}
+
+static int copy_noted(struct change *change, const struct noted *noted)
+{
+	const struct policy *from = change->rules->policy;
+	bool decided = decides(&change->request, noted);
+	int r = decided ? 0 : copy_rule(from, change->after, noted);
+
+	if (!r && noted->table == TABLE_BLOCK &&
+	    (!decided ||
+	     (change->request.kind == RULES_ADD && ruleset_find(from->forced, &noted->prefix))))
+		r = copy_forced(from, change->after, noted);
+	return r;
+}
+
+/* What they are to be; what is spared then is noted with them. */
+static int copy_all_noted(struct change *change)
+{
+	size_t n = change->n_noted;
+	_cleanup_free_ struct prefix *prefixes = calloc(n + 1, sizeof(*prefixes));
+	int r = prefixes ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !r && i < n; i++) {
+		prefixes[i] = change->noted[i].prefix;
+		r = copy_noted(change, &change->noted[i]);
+	}
+	if (!r)
+		r = rules_guard_catch_up(change->rules, change->after, &change->locals, prefixes,
+					 n);
+	return !r && change->lost_note ? -ENOMEM : r;
 }
 
 /* What the difference says of noted prefixes is out of date. */
@@ -721,6 +787,8 @@ static int catch_up(struct change *change, struct error *err)
 	const struct prefix_map *target = target_map(change);
 	int r;
 
+	if (copy_all_noted(change) < 0)
+		return error_no_memory(err);
 	if (!change->n_noted)
 		return 0;
 	sort_noted(change);
@@ -736,9 +804,6 @@ static int catch_up(struct change *change, struct error *err)
 			change->overtaken = true;
 			return -EAGAIN;
 		}
-		if (!decides(&change->request, noted) &&
-		    copy_rule(change->rules->policy, change->after, noted) < 0)
-			return error_no_memory(err);
 		sets = policy_sets_of(change->after, (enum prefix_table)noted->table);
 		wanted = policy_effective(&sets, &noted->prefix, &effective);
 		item.expires_ns = effective.expires_ns;
@@ -813,11 +878,12 @@ static int make_durable(struct change *change, struct error *err)
 	struct store *store = change->rules->store;
 	const struct rules_request *request = &change->request;
 	struct edit edit = {.table = request->table};
+	const struct ruleset *forced = rules_new_forced(change->rules->policy, change->after);
 
 	if (is_reload(change))
 		return make_reload_durable(change, err);
 	if (change->bulk)
-		return store_bulk_commit(store, change->bulk, NULL, err);
+		return store_bulk_commit(store, change->bulk, forced, err);
 	if (change->n_feeds)
 		return store_feed_commit(change->feeds, change->n_feeds, err);
 	if (request->kind == RULES_FLUSH) {
@@ -831,7 +897,7 @@ static int make_durable(struct change *change, struct error *err)
 	} else {
 		return 0;
 	}
-	return rules_store_edit(store, &edit, err);
+	return rules_store_edit(store, &edit, forced, err);
 }
 
 static int enforce(struct change *change, struct error *err)
@@ -918,6 +984,7 @@ static void adopt_policy(struct change *change)
 	struct rules *rules = change->rules;
 	struct rules_in_force old = {.policy = rules->policy};
 
+	guard_log_spared(rules->policy->allow[ALLOW_SYSTEM], change->after->allow[ALLOW_SYSTEM]);
 	rules->policy = take_pointer(&change->after);
 	if (is_reload(change)) {
 		old.config = rules->config;
@@ -1082,7 +1149,8 @@ static int start_work(struct change *change)
 	change->capacity = prefix_map_capacity(datapath_prefixes(rules->dp));
 	change->created_s = wall_s();
 	change->expires_ns = rules_end_of_add(&change->request);
-	if (policy_clone(rules->policy, &change->before) < 0)
+	if (policy_clone(rules->policy, &change->before) < 0 ||
+	    local_list_copy(&rules->locals, &change->locals) < 0)
 		end->r = error_no_memory(&end->err);
 	if (!end->r && change->request.kind == RULES_SNAPSHOT)
 		end->r = store_snapshot_new(rules->store, (enum store_table)change->request.table,

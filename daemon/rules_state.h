@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the rules share: rules.c opens them, reads them, and makes small changes of
- * prefixes; rules_redirects.c changes redirects; rules_change.c makes large changes.
+ * prefixes; rules_redirects.c changes redirects; rules_change.c makes large changes; rules_guard.c
+ * has what the guard makes of them.
  */
 #pragma once
 
 #include "expiry.h"
+#include "guard.h"
 #include "rules.h"
 #include "worker.h"
 
@@ -17,6 +19,7 @@ struct rules {
 	struct interfaces *ifs;
 	struct worker *worker;
 	struct expiry expiry;
+	struct local_list locals; /* owned */
 	bool adopted;
 	struct change *changes;		  /* large ones, in order; the first is being made */
 	size_t stored_least[TABLE_COUNT]; /* so many stored changes ask for a snapshot, more than
@@ -25,7 +28,7 @@ struct rules {
 
 struct ruleset *rules_runtime(const struct policy *policy, enum prefix_table table);
 
-/* -ENOSPC: more than the table may have. */
+/* -ENOSPC: more than the table may have. What the policy spares does not count. */
 int rules_check_limit(const struct policy *policy, enum prefix_table table, size_t n,
 		      struct error *err);
 
@@ -41,13 +44,21 @@ struct edit {
 	const struct prefix *removes;
 	size_t n_removes;
 	bool removes_all;
+	bool force; /* what is put is meant (guard.h) */
 };
 
 /* When that which a RULES_ADD adds now ends (CLOCK_BOOTTIME); 0: never. */
 u64 rules_end_of_add(const struct rules_request *request);
 
-/* Within a transaction of the store's that begins and ends here. */
-int rules_store_edit(struct store *store, const struct edit *edit, struct error *err);
+/*
+ * Within a transaction of the store's that begins and ends here. `forced`: what is forced from then
+ * on; NULL: what was.
+ */
+int rules_store_edit(struct store *store, const struct edit *edit, const struct ruleset *forced,
+		     struct error *err);
+
+/* NULL: the same. */
+const struct ruleset *rules_new_forced(const struct policy *before, const struct policy *after);
 
 /* Why a prefix that is no runtime rule cannot be removed: -ENOENT. */
 int rules_refuse_removal(const struct policy *policy, enum prefix_table table,
@@ -55,6 +66,34 @@ int rules_refuse_removal(const struct policy *policy, enum prefix_table table,
 
 /* Has the timer know of all ends that there are. -ENOMEM: it knows of those that it did. */
 int rules_remember_ends(struct rules *rules);
+
+/* ---- the guard ---- */
+
+/* -EHOSTUNREACH: the request is to be refused (G1). Its prefixes are in order. */
+int rules_guard_request(const struct policy *policy, const struct rules_request *request,
+			const struct local_list *locals, struct error *err);
+
+/*
+ * The policy behind a small edit, with what it spares and what is forced then. *ret is left alone
+ * where the edit has nothing to do with that. 0 or -ENOMEM.
+ */
+int rules_guard_edit(const struct rules *rules, const struct edit *edit, struct policy **ret);
+
+/* The changes for packets that lead there. -ENOSPC: more than the edit's table may have. */
+int rules_guard_changes(const struct rules *rules, const struct edit *edit,
+			const struct policy *next, struct prefix_change_list *ret,
+			struct error *err);
+
+/* Takes from `next` what is spared and forced, once it is in force. */
+void rules_guard_adopt(struct rules *rules, struct policy *next);
+
+/*
+ * Brings what a large change is to spare up to date: with this host's addresses and gateways, which
+ * were `before`, and with prefixes that small changes have changed since. What differs it notes, as
+ * a small change. 0 or -ENOMEM.
+ */
+int rules_guard_catch_up(struct rules *rules, struct policy *after, const struct local_list *before,
+			 const struct prefix *changed, size_t n);
 
 /* ---- large changes ---- */
 

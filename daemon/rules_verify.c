@@ -420,7 +420,7 @@ static int mend_stored_table(struct rules *rules, enum prefix_table table,
 		else
 			removes[edit.n_removes++] = list->items[i].prefix;
 	}
-	return edit.n_puts + edit.n_removes ? rules_store_edit(rules->store, &edit, err) : 0;
+	return edit.n_puts + edit.n_removes ? rules_store_edit(rules->store, &edit, NULL, err) : 0;
 }
 
 static int mend_store(struct verification *v, struct error *err)

@@ -76,8 +76,10 @@ Test(command, table_is_whole)
 			cr_expect(arg->help, "%s %s", commands[i].name, arg->field);
 			/* What has no value has no name for it, and is an option that may be left
 			 * out. */
-			cr_expect_eq(!arg->meta, arg->type == ARG_FLAG, "%s", arg->field);
-			cr_expect(arg->meta || (arg->option && !arg->required && !arg->repeated));
+			cr_expect_eq(!arg->meta, arg->type == ARG_FLAG || arg->unasked, "%s",
+				     arg->field);
+			cr_expect(arg->meta || (!arg->option == arg->unasked && !arg->required &&
+						!arg->repeated));
 			cr_expect(!arg->repeated || !arg->option, "%s", arg->field);
 			cr_expect(arg->option || !arg->required || !optional, "%s", arg->field);
 			optional |= !arg->option && !arg->required;
@@ -110,6 +112,8 @@ Test(command, line_becomes_a_request_that_the_daemon_takes)
 	requests("reload", NULL, "{\"command\": \"reload\"}");
 	requests("reload --confirm 60s", NULL, "{\"command\": \"reload\", \"confirm\": \"60s\"}");
 	requests("confirm", NULL, "{\"command\": \"confirm\"}");
+	requests("add 10.0.0.5 --force", NULL,
+		 "{\"command\": \"add\", \"prefixes\": [\"10.0.0.5\"], \"force\": true}");
 	requests("del -- 10.0.0.5", NULL, "{\"command\": \"del\", \"prefixes\": [\"10.0.0.5\"]}");
 	requests("list", NULL, "{\"command\": \"list\"}");
 	requests(
@@ -423,6 +427,27 @@ Test(command, error_of_a_request_is_utf8_wherever_it_was_cut)
 	cr_expect(text);
 }
 
+Test(command, what_fwctl_sends_by_itself_cannot_be_typed)
+{
+	static const char request[] = "{\"command\": \"add\", \"prefixes\": [\"10.0.0.5\"], "
+				      "\"ssh_client\": \"%s\"}";
+	const struct command *command;
+	char line[128];
+	json_t *object;
+	struct error err;
+
+	cr_expect(command_find_field(&commands[COMMAND_ADD], "ssh_client"));
+	cr_expect(command_find_field(&commands[COMMAND_ALLOW_DEL], "ssh_client"));
+	cr_expect_null(command_find_field(&commands[COMMAND_DEL], "ssh_client"));
+	refused("add 10.0.0.5 --ssh_client 192.0.2.7", NULL, "no option");
+	snprintf(line, sizeof(line), request, "192.0.2.7");
+	cr_assert_eq(request_decode(line, strlen(line), &object, &command, &err), 0, "%s",
+		     err.text);
+	json_decref(object);
+	snprintf(line, sizeof(line), request, "192.0.2.0/24");
+	cr_expect_eq(request_decode(line, strlen(line), &object, &command, &err), -EINVAL);
+}
+
 Test(command, usage_names_every_argument)
 {
 	for (size_t i = 0; i < COMMAND_COUNT; i++) {
@@ -430,8 +455,9 @@ Test(command, usage_names_every_argument)
 
 		cr_expect(strstr(usage, commands[i].name));
 		for (const struct command_arg *arg = commands[i].args; arg->field; arg++)
-			cr_expect(strstr(usage, arg->option ? arg->option : arg->meta), "%s",
-				  usage);
+			cr_expect(arg->unasked ||
+					  strstr(usage, arg->option ? arg->option : arg->meta),
+				  "%s", usage);
 	}
 	_cleanup_free_ char *add = command_usage(&commands[COMMAND_ADD]);
 	_cleanup_free_ char *list = command_usage(&commands[COMMAND_LIST]);
@@ -439,7 +465,7 @@ Test(command, usage_names_every_argument)
 
 	cr_expect_str_eq(add,
 			 "fwctl add {ADDR[/LEN]... | -f FILE | -} [--ttl TIME] [--comment TEXT] "
-			 "[--confirm TIME]");
+			 "[--confirm TIME] [--force]");
 	cr_expect_str_eq(list, "fwctl list [ADDR[/LEN]] [--origin NAME]");
 	cr_expect_str_eq(replace, "fwctl feed replace NAME {-f FILE | -}");
 }
@@ -465,6 +491,7 @@ Test(command, privilege_is_the_commands_or_that_of_an_argument_it_has)
 Test(command, error_codes_are_those_of_the_protocol)
 {
 	cr_expect_str_eq(error_code_name(-EINVAL), "invalid");
+	cr_expect_str_eq(error_code_name(-EHOSTUNREACH), "lockout");
 	cr_expect_str_eq(error_code_name(-ENOENT), "not-found");
 	cr_expect_str_eq(error_code_name(-ENOSPC), "full");
 	cr_expect_str_eq(error_code_name(-EEXIST), "conflict");

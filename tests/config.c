@@ -79,6 +79,7 @@ static void expect_defaults(const struct config *config)
 	cr_expect_eq(config->daemon.log_level, LOG_INFO);
 	cr_expect_eq(config->blacklist.max_entries, 1000000);
 	cr_expect(config->blacklist.in && !config->blacklist.out);
+	cr_expect(config->allow_system);
 }
 
 Test(config, an_empty_file_has_the_defaults)

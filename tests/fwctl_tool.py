@@ -23,7 +23,8 @@ SOURCE = Path(__file__).resolve().parent.parent
 GOLDEN = SOURCE / "tests/golden/fwctl"
 REQUEST_MAX = 64 << 10
 REPLY_MAX = 1 << 20
-ENVIRONMENT = {**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+# SSH_CONNECTION as if the tests were not run over SSH, which fwctl would tell the daemon.
+ENVIRONMENT = {**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8", "SSH_CONNECTION": ""}
 
 
 class Daemon:
@@ -117,7 +118,9 @@ ENTRIES = [
      "created_s": 1764000000, "age_s": 60, "left_s": None, "packets": 123456789012, "bytes": 12345678901234,
      "last_hit_s": 1764000060},
 ]
-ALLOWED = [{**entry, "left_s": None, "comment": None} for entry in ENTRIES[:2]]
+ALLOWED = [{**entry, "left_s": None, "comment": None} for entry in ENTRIES[:2]] + [
+    {**ENTRIES[1], "prefix": "192.0.2.8", "origin": "system",
+     "comment": "the default gateway on eth0, in 192.0.2.0/24 (drop)"}]
 REDIRECTS = [
     {"ports": "udp/8000-8099", "interface": None, "direction": "in", "target": "wg0", "mode": "auto",
      "effective_mode": None, "origin": "runtime", "packets": 0, "bytes": 0},
@@ -198,7 +201,7 @@ PRINTED = {
     "status-maps": (["status"], [{
         **STATUS, "blacklist": {**STATUS["blacklist"], "entries": 1234567}, "maps": {"bytes": 45193626, "capacity": 2097152}}]),
     "status-extremes": (["status"], [{
-        "ok": True, "interfaces": [], "maps": {"bytes": 1023, "capacity": -100}, "allowlist": {"entries": 999, "max_entries": 1000},
+        "ok": True, "interfaces": [], "maps": {"bytes": 1023, "capacity": -100}, "allowlist": {"entries": 999, "max_entries": 1000, "spared": 1002},
         "blacklist": {"entries": -2**63, "max_entries": 2**63 - 1}}]),
     "status-confirm": (["status"], [{**STATUS, "config_unconfirmed": False,
                                      "confirm": {"command": "reload", "left_s": 42}}]),
@@ -299,6 +302,25 @@ def test_sizes_have_the_unit_that_fits(daemon, size, text):
 def test_sends_what_was_typed(daemon, words, request_):
     ask(daemon, *words.split(), answers=[{"ok": True, "entries": []}])
     assert daemon.requests == [request_]
+
+
+@pytest.mark.parametrize("connection, address", [
+    ("192.0.2.7 50022 198.51.100.1 22", "192.0.2.7"), ("2001:DB8::7 50022 2001:db8::1 22", "2001:db8::7"),
+    ("::ffff:192.0.2.7 50022 ::ffff:198.51.100.1 22", "192.0.2.7"), ("fe80::7%eth0 50022 fe80::1%eth0 22", "fe80::7"),
+    ("UNKNOWN 0 UNKNOWN 0", None), ("", None)])
+def test_tells_where_the_user_is_logged_in_from(daemon, connection, address):
+    environment = {**ENVIRONMENT, "SSH_CONNECTION": connection}
+    told = {"ssh_client": address} if address else {}
+    for words, takes in (("add", True), ("allow del", True), ("del", False), ("allow add", False)):
+        ask(daemon, *words.split(), "10.0.0.5", env=environment)
+        assert daemon.requests.pop() == {"command": words, "prefixes": ["10.0.0.5"]} | (told if takes else {})
+
+
+def test_looks_at_its_ancestors_where_the_environment_is_cleaned(daemon):
+    environment = {**ENVIRONMENT, "SSH_CONNECTION": "192.0.2.7 50022 198.51.100.1 22"}
+    ask(daemon, "add", "10.0.0.5", env=environment,
+        prefix=("sh", "-c", 'env -u SSH_CONNECTION sh -c \'"$@"; exit $?\' sh "$@"; exit $?', "sh"))
+    assert daemon.requests.pop()["ssh_client"] == "192.0.2.7"
 
 
 ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -680,7 +702,7 @@ def test_completion_knows_the_commands_their_options_and_choices():
     assert complete("feed", "") == {"list", "replace", "reload"}
     assert complete("feed", "replace", "drop", "-f", str(SOURCE / "ctl/mai")) == {str(SOURCE / "ctl/main.c")}
     assert complete("help", "redirect", "a") == {"add"}
-    assert complete("add", "10.0.0.1", "-") == {"-f", "--ttl", "--comment", "--confirm", "-s", "--json", "--help"}
+    assert complete("add", "10.0.0.1", "-") == {"-f", "--ttl", "--comment", "--confirm", "--force", "-s", "--json", "--help"}
     assert complete("redirect", "add", "tcp/80", "--d") == {"--direction"}
     assert complete("redirect", "add", "tcp/80", "--direction", "") == {"in", "out"}
     assert complete("redirect", "add", "tcp/80", "--mode", "") == {"auto", "l2", "neigh", "ingress"}

@@ -202,7 +202,8 @@ static struct policy *new_policy(size_t n_origins)
 	policy->origins = calloc(n_origins, sizeof(*policy->origins));
 	for (size_t i = 0; i < n_origins; i++)
 		policy->origins[i].rules = ruleset_new();
-	for (size_t i = 0; i < ORIGIN_FEEDS; i++)
+	policy->forced = ruleset_new();
+	for (size_t i = 0; i < ALLOW_SETS; i++)
 		policy->allow[i] = ruleset_new();
 	return policy;
 }

@@ -18,6 +18,7 @@ struct interfaces *ifs;
 struct store *store;
 struct rules *rules;
 unsigned refuse;
+struct local_list locals;
 
 static struct links *links;
 static struct tc *tc;
@@ -178,7 +179,8 @@ void start(const char *text)
 	cr_assert_eq(store_open(temporary, &store, &err), 0, "%s", err.text);
 	cr_assert_eq(interfaces_open(links, tc, &ifs, &err), 0, "%s", err.text);
 	cr_assert_eq(worker_open(event, &worker, &err), 0, "%s", err.text);
-	cr_assert_eq(rules_open(config, store, ifs, worker, &rules, &err), 0, "%s", err.text);
+	cr_assert_eq(rules_open(config, store, ifs, worker, &locals, &rules, &err), 0, "%s",
+		     err.text);
 }
 
 void restart(const char *text)
@@ -494,6 +496,18 @@ static void expect_stored(enum store_table table, const struct ruleset *runtime)
 	}
 }
 
+static void expect_forced(const struct ruleset *forced)
+{
+	_cleanup_(ruleset_freep) struct ruleset *stored = NULL;
+	struct ruleset_cursor cursor = ruleset_seek(forced, NULL);
+	const struct rule *rule;
+
+	cr_assert_eq(store_load_forced(store, &stored, NULL), 0);
+	cr_expect_eq(ruleset_size(stored), ruleset_size(forced));
+	for (; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
+		cr_expect(ruleset_find(stored, &rule->prefix));
+}
+
 static void expect_feeds(const struct policy *policy)
 {
 	for (size_t i = ORIGIN_FEEDS; i < policy->n_origins; i++) {
@@ -519,6 +533,7 @@ void expect_agreement(void)
 	expect_pins();
 	expect_stored(STORE_BLOCK, policy->origins[ORIGIN_RUNTIME].rules);
 	expect_stored(STORE_ALLOW, policy->allow[ORIGIN_RUNTIME]);
+	expect_forced(policy->forced);
 	expect_feeds(policy);
 }
 

@@ -12,6 +12,7 @@ extern struct worker *worker;
 extern struct interfaces *ifs;
 extern struct store *store;
 extern struct rules *rules;
+extern struct local_list locals; /* what start() tells them of this host; none at first */
 
 void rules_set_up(void);
 void rules_tear_down(void);
