@@ -49,7 +49,7 @@ def lingering():
 def daemon():
     with Sandbox() as sandbox:
         daemon = start_daemon(sandbox, "host", RULES)
-        daemon.request("add", prefixes=["10.0.0.0/8"])
+        daemon.request("add", prefixes=["10.0.0.0/8"], force=True)
         yield daemon
         daemon.stop()
 
@@ -115,7 +115,7 @@ def test_a_list_goes_on_where_it_was_while_entries_come_and_go(daemon):
     """What is there all the time is shown exactly once."""
     stay = [f"10.1.{i >> 8}.{i & 255}" for i in range(3000)]
     for at in range(0, len(stay), 1000):
-        daemon.request("add", prefixes=stay[at:at + 1000])
+        daemon.request("add", prefixes=stay[at:at + 1000], force=True)
     with daemon.client() as reader:
         reader.send(b'{"command": "list", "prefix": "10.1.0.0/16"}\n')
         shown, turn, more = [], 0, True

@@ -36,7 +36,7 @@ def shared_daemon():
         host = sandbox.namespace("host")
         sandbox.link(host, "eth0", sandbox.namespace("peer"), "wire")
         daemon = Daemon(sandbox, host, RULES).start()
-        daemon.request("add", prefixes=["10.0.0.0/8", "2001:db8::1"], comment="there")
+        daemon.request("add", prefixes=["10.0.0.0/8", "2001:db8::1"], comment="there", force=True)
         yield daemon
         daemon.stop()
 

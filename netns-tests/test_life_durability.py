@@ -320,7 +320,7 @@ def test_an_end_is_the_same_after_a_restart(net, listener):
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_more_specific_entry_that_ended_uncovers_the_one_that_covers_it(net, listener, alive):
     daemon = net.daemon()
-    daemon.fwctl("add", "10.1.0.0/28", "--comment", "covering")
+    daemon.fwctl("add", "10.1.0.0/28", "--comment", "covering", "--force")
     daemon.fwctl("add", BLOCKED, "--ttl", "1s")
     flow = Flow(net.wire, udp(net.wire, 7, BLOCKED), listener)
     flow.is_dropped()

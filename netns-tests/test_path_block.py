@@ -130,7 +130,7 @@ def test_the_allowlist_wins_over_a_more_specific_block(wired, source):
     wide = {IPV4: "203.0.113.0/24", IPV6: "2001:db8:bad::/48"}[source]
     with Listener(wired.host, 7) as listener:
         flow = Flow(wired.wire, udp(wired.wire, 7, source), listener)
-        daemon.request("add", prefixes=[source, wide])
+        daemon.request("add", prefixes=[source, wide], force=True)
         with rises(daemon, {("eth0", "xdp", "drop"): 3}):
             flow.is_dropped()
         daemon.request("allow add", prefixes=[wide])
@@ -148,7 +148,7 @@ def test_the_most_specific_entry_counts(wired, source):
     daemon = wired.daemon
     wide = {IPV4: "0.0.0.0/0", IPV6: "::/0"}[source]
     with Listener(wired.host, 7) as listener:
-        daemon.request("add", prefixes=[source, wide])
+        daemon.request("add", prefixes=[source, wide], force=True)
         Flow(wired.wire, udp(wired.wire, 7, source), listener, count=2).is_dropped()
         Flow(wired.wire, udp(wired.wire, 7, ANOTHER[source]), listener, count=5).is_dropped()
     entries = daemon.request("list")["entries"]
@@ -159,7 +159,7 @@ def test_the_most_specific_entry_counts(wired, source):
 def test_what_is_not_ip_passes_and_is_counted(wired):
     from scapy.layers.l2 import Ether
 
-    wired.daemon.request("add", prefixes=["0.0.0.0/0", "::/0"])
+    wired.daemon.request("add", prefixes=["0.0.0.0/0", "::/0"], force=True)
     frame = Ether(src=wired.wire.mac, dst=wired.eth0.mac, type=0x88B5) / MARKER  # IEEE 802's for experiments
     with Capture(wired.eth0) as capture, rises(wired.daemon, {("eth0", "xdp", "not_ip"): 3}):
         Flow(wired.wire, frame, capture).passes()
@@ -169,7 +169,7 @@ def test_what_is_not_ip_passes_and_is_counted(wired):
 @pytest.mark.parametrize("cut", ["10.9.0.2", "2001:db8:9::2"])
 def test_what_is_shorter_than_its_headers_passes_and_is_counted(wired, cut):
     frame = bytes(ether(wired.wire) / ip(wired.wire, cut))[:14 + 12] + MARKER[:4]
-    wired.daemon.request("add", prefixes=["0.0.0.0/0", "::/0"])
+    wired.daemon.request("add", prefixes=["0.0.0.0/0", "::/0"], force=True)
     with Capture(wired.eth0, MARKER[:4]) as capture, rises(wired.daemon, {("eth0", "xdp", "malformed"): 3}):
         Flow(wired.wire, frame, capture).passes()
     wired.daemon.request("flush")

@@ -221,7 +221,7 @@ def test_list_shows_a_prefix_and_what_is_inside_it_or_one_origin(net):
     (net.sandbox.folder / "feed").write_text("10.0.1.0/24\n10.0.0.7\n")
     daemon = net.daemon(f'{RULES}[blacklist]\naddresses = ["10.0.0.0/16", "2001:db8::/32"]\n'
                         f'[[blacklist.feed]]\nname = "drop"\nfile = "{net.sandbox.folder}/feed"\n')
-    daemon.fwctl("add", "10.0.0.7", "10.0.0.0/8", "2001:db8::1")
+    daemon.fwctl("add", "10.0.0.7", "10.0.0.0/8", "2001:db8::1", "--force")
 
     def rows(*arguments):
         return [(row["prefix"], row["origin"]) for row in daemon.fwctl_json("list", *arguments)["entries"]]

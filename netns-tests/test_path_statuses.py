@@ -50,7 +50,7 @@ def daemon(shared_daemon):
 # Each with a word of what it says on standard error; what is done says nothing.
 @pytest.mark.parametrize("words, status, said", [
     ("add 10.0.0.1", DONE, ""),
-    ("add 10.0.0.1 10.0.0.1 10.0.0.0/8", DONE, ""),
+    ("add 10.0.0.1 10.0.0.1 10.0.0.0/16", DONE, ""),
     ("add 192.0.2.0/24", DONE, ""),
     ("add 10.0.0.1 --ttl 1h --comment twice", DONE, ""),
     ("del 192.0.2.0/24", FAILED, "configuration"),

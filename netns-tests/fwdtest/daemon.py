@@ -46,9 +46,13 @@ def fwd(*arguments, namespace=None, by=(), env=None, **options):
     return done
 
 
-def fwctl(*arguments, **options):
-    """fwctl's CompletedProcess; `check=False` where it is meant to fail, `input=` for "add -"."""
-    done = run(FWCTL, *arguments, env=os.environ | SANITIZER_OPTIONS, **options)
+def fwctl(*arguments, env=None, by=(), **options):
+    """fwctl's CompletedProcess; `check=False` where it is meant to fail, `input=` for "add -".
+
+    As if the tests were not run over SSH, unless `env` has SSH_CONNECTION; `by`: words in front.
+    """
+    done = run(*by, FWCTL, *arguments, env=os.environ | SANITIZER_OPTIONS | {"SSH_CONNECTION": ""} | (env or {}),
+               **options)
     fail_on_report(done.stderr)
     return done
 
