@@ -29,7 +29,7 @@ POLL_S, ENFORCED_WAIT_S = 0.001, 10
 SINGLES, SINGLES_S = 50, 20  # commands of one kind: so many, or as many as take so long
 REQUESTS = 500  # over one connection
 MEANWHILE, PAUSE_S = 20000, 0.002  # single adds while a list is loaded: different ones, and between two
-FWCTL_VERB = {"add": "add", "delete": "del"}
+FWCTL_VERB = {"add": ["add", "--force"], "delete": ["del"]}  # what is drawn may cover this host
 
 
 class Command:
@@ -129,7 +129,7 @@ def _adds_meanwhile(bench, fwd, words):
         while not command.ended():
             prefix = bench.others[len(seconds) % MEANWHILE]
             start = time.perf_counter()
-            answer = client.request("add", prefixes=[prefix])
+            answer = client.request("add", prefixes=[prefix], force=True)
             seconds.append(time.perf_counter() - start)
             assert answer["ok"], answer
             time.sleep(PAUSE_S)
@@ -141,9 +141,9 @@ def _fwd_socket(bench, fwd):
     samples = {"add": [], "delete": []}
     with fwd.daemon.client() as client:
         for _ in range(REQUESTS):
-            for verb, command in FWCTL_VERB.items():
+            for verb, (command, *flags) in FWCTL_VERB.items():
                 start = time.perf_counter()
-                answer = client.request(command, prefixes=[bench.single])
+                answer = client.request(command, prefixes=[bench.single], **{flag.lstrip("-"): True for flag in flags})
                 samples[verb].append(time.perf_counter() - start)
                 assert answer["ok"], answer
     return {verb: _summary(seconds) for verb, seconds in samples.items()}
@@ -152,12 +152,12 @@ def _fwd_socket(bench, fwd):
 def _measure_fwd(bench):
     fwd = Fwd(bench.sandbox, bench.host, 4, [], room=len(bench.first) + len(bench.second) + MEANWHILE + 1)
     tool = [FWCTL, "-s", fwd.daemon.socket_path]
-    result = {"load": _timed(bench, [*tool, "add", "-f", bench.write("first")],
+    result = {"load": _timed(bench, [*tool, *FWCTL_VERB["add"], "-f", bench.write("first")],
                              _drops(fwd, bench.first[-1][0]))}
     result["memory"] = fwd.memory()
-    result |= _singles(lambda verb: _run(bench, [*tool, FWCTL_VERB[verb], bench.single]))
+    result |= _singles(lambda verb: _run(bench, [*tool, *FWCTL_VERB[verb], bench.single]))
     result["socket"] = _fwd_socket(bench, fwd)
-    result["meanwhile"] = _adds_meanwhile(bench, fwd, [*tool, "add", "-f", bench.write("second")])
+    result["meanwhile"] = _adds_meanwhile(bench, fwd, [*tool, *FWCTL_VERB["add"], "-f", bench.write("second")])
     return result
 
 
