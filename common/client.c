@@ -53,7 +53,7 @@ int client_connect(const char *socket_path, struct client **ret, struct error *e
 		if (r == -EACCES || r == -EPERM)
 			return error_set(err, -EACCES,
 					 "not permitted to connect to %s: be root or a member of "
-					 "the socket's group",
+					 "the socket's groups",
 					 socket_path);
 		return error_set(err, -ECONNREFUSED,
 				 "no daemon answers at %s (%s): is fwd running? "

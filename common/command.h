@@ -42,7 +42,7 @@ enum command_id {
 	COMMAND_COUNT,
 };
 
-/* What a caller must be to run it. Today who may connect may do everything. */
+/* What a caller must have to run it; each includes those above it. */
 enum privilege {
 	PRIVILEGE_LOOK,
 	PRIVILEGE_CHANGE,

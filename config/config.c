@@ -38,6 +38,8 @@ static const struct schema_key daemon_keys[] = {
 	 read_socket_path, FIELD(config, daemon.socket)},
 	{"group", "a group's name in quotes", SCHEMA_STRING, false,
 	 read_group, FIELD(config, daemon.group)},
+	{"read_group", "a group's name in quotes", SCHEMA_STRING, false,
+	 read_group, FIELD(config, daemon.read_group)},
 	{"state_dir", "an absolute path in quotes", SCHEMA_STRING, false,
 	 read_path, FIELD(config, daemon.state_dir)},
 	{"pin_dir", "an absolute path in quotes", SCHEMA_STRING, false,
@@ -469,6 +471,7 @@ void config_free(struct config *config)
 		return;
 	free(config->daemon.socket);
 	free(config->daemon.group);
+	free(config->daemon.read_group);
 	free(config->daemon.state_dir);
 	free(config->daemon.pin_dir);
 	for (size_t i = 0; i < config->n_interfaces; i++)

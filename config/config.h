@@ -46,6 +46,7 @@ struct config_feed {
 struct config {
 	struct {
 		char *socket, *group, *state_dir, *pin_dir;
+		char *read_group; /* NULL: none */
 		enum on_stop on_stop;
 		int log_level; /* LOG_ERR to LOG_DEBUG, syslog.h */
 	} daemon;

@@ -7,10 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/acl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -25,6 +25,8 @@
 #define US_PER_S 1000000ull
 
 _Static_assert(REQUEST_MAX_BYTES == 65536, "an error's text names it");
+
+DEFINE_CLEANUP(acl_t, acl_free);
 
 struct asker {
 	struct control *control;
@@ -55,7 +57,8 @@ struct control {
 	sd_event *event;
 	struct control_handler handler;
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-	gid_t group; /* 0: none */
+	gid_t change_group, look_group; /* 0: none */
+	char *look_name;
 	int fd;
 	int spare_fd; /* given up to refuse a connection when there are no descriptors left */
 	ino_t inode;
@@ -148,6 +151,24 @@ static int refuse(struct connection *c, int code, const char *message)
 	return queue(c, control_error(code, message));
 }
 
+/* Whether the peer may; where not, the answer says so. */
+static bool is_permitted(const struct connection *c, const struct request *request,
+			 struct answer *answer)
+{
+	const char *name = request->command->name;
+	struct error err;
+
+	if (c->peer.privilege >= request_privilege(request->command, request->object))
+		return true;
+	log_warning("refused \"%s\" to uid %u (pid %d): members of \"%s\" may only look", name,
+		    c->peer.uid, c->peer.pid, c->control->look_name);
+	error_set(&err, -EPERM,
+		  "not permitted: \"%s\" changes rules; members of \"%s\" may only look", name,
+		  c->control->look_name);
+	answer->object = control_error(-EPERM, err.text);
+	return false;
+}
+
 static int handle_line(struct connection *c, const char *line, size_t size)
 {
 	const struct control_handler *handler = &c->control->handler;
@@ -163,7 +184,8 @@ static int handle_line(struct connection *c, const char *line, size_t size)
 	/* Others leave it: the kernel joins bytes to those behind them that have a descriptor. */
 	if (json_is_true(json_object_get(request.object, "list")))
 		request.list_fd = take_fd(&c->list_fd);
-	handler->run(handler->data, &request, &answer);
+	if (is_permitted(c, &request, &answer)) /* C3 */
+		handler->run(handler->data, &request, &answer);
 	json_decref(request.object);
 	closep(&request.list_fd);
 	if (answer.later) {
@@ -408,21 +430,23 @@ static bool in_group(int fd, gid_t primary, gid_t group)
 {
 	_cleanup_free_ gid_t *groups = NULL;
 	socklen_t size = 256 * sizeof(*groups);
+	int r;
 
-	if (primary == group)
-		return true;
+	if (!group || primary == group)
+		return group;
 	groups = malloc(size);
-	if (groups && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0 &&
-	    errno == ERANGE && size <= GROUPS_MAX * sizeof(*groups)) {
+	if (!groups)
+		return false;
+	r = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size);
+	if (r < 0 && errno == ERANGE && size <= GROUPS_MAX * sizeof(*groups)) {
 		gid_t *more = realloc(groups, size);
 
 		if (!more)
 			return false;
 		groups = more;
-		if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
-			return false;
+		r = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size);
 	}
-	for (size_t i = 0; groups && i < size / sizeof(*groups); i++)
+	for (size_t i = 0; !r && i < size / sizeof(*groups); i++)
 		if (groups[i] == group)
 			return true;
 	return false;
@@ -433,14 +457,18 @@ static bool may_connect(const struct control *control, int fd, struct peer *ret)
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0) {
+		log_warning("refused a connection: who made it is not to be seen: %s",
+			    error_name(errno));
 		return false;
-	*ret = (struct peer){.uid = cred.uid, .pid = cred.pid};
-	if (cred.uid == 0)
+	}
+	*ret = (struct peer){.uid = cred.uid, .pid = cred.pid, .privilege = PRIVILEGE_CHANGE};
+	if (cred.uid == 0 || in_group(fd, cred.gid, control->change_group))
 		return true;
-	if (control->group && in_group(fd, cred.gid, control->group))
+	ret->privilege = PRIVILEGE_LOOK;
+	if (in_group(fd, cred.gid, control->look_group))
 		return true;
-	log_warning("refused uid %u (pid %d): not root, and not in the socket's group", cred.uid,
+	log_warning("refused uid %u (pid %d): not root, and not in the socket's groups", cred.uid,
 		    cred.pid);
 	return false;
 }
@@ -489,7 +517,7 @@ static int on_accept(sd_event_source *source, int listen_fd, u32 revents, void *
 	}
 	if (!may_connect(control, fd, &peer)) {
 		send_refusal(fd, -EACCES,
-			     "not permitted: be root or a member of the socket's group");
+			     "not permitted: be root or a member of the socket's groups");
 		return 0;
 	}
 	if (add_connection(control, fd, &peer) >= 0)
@@ -541,6 +569,33 @@ static void make_parent(const char *path)
 	}
 }
 
+/* Owner and mode, and an entry for a second group, which a mode has no place for. */
+static int set_access(const struct control *control, struct error *err)
+{
+	const char *path = control->path, *group = control->change_group ? "rw" : "-";
+	_cleanup_(acl_freep) acl_t acl = NULL;
+	char text[64];
+
+	if (chown(path, 0, control->change_group) < 0)
+		return error_set(err, -errno, "cannot give the socket %s to its group: %s", path,
+				 error_name(errno));
+	if (!control->look_group) {
+		if (chmod(path, control->change_group ? 0660 : 0600) < 0)
+			return error_set(err, -errno, "cannot set the mode of the socket %s: %s",
+					 path, error_name(errno));
+		return 0;
+	}
+	snprintf(text, sizeof(text), "u::rw,g::%s,g:%u:rw,m::rw,o::-", group, control->look_group);
+	acl = acl_from_text(text);
+	if (!acl || acl_set_file(path, ACL_TYPE_ACCESS, acl) < 0)
+		return error_set(
+			err, -errno,
+			"cannot let \"%s\" use the socket %s: %s; put the socket on a file "
+			"system with access control lists, or leave out daemon.read_group",
+			control->look_name, path, error_name(errno));
+	return 0;
+}
+
 static int listen_at(struct control *control, const char *path, struct error *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -565,21 +620,24 @@ static int listen_at(struct control *control, const char *path, struct error *er
 	umask(old_mask);
 	if (r < 0)
 		return error_set(err, r, "cannot make the socket %s: %s", path, error_name(r));
-	memcpy(control->path, addr.sun_path, sizeof(control->path));
-	if (chown(path, 0, control->group) < 0 || chmod(path, control->group ? 0660 : 0600) < 0 ||
-	    stat(path, &st) < 0 || listen(control->fd, CLIENTS_MAX) < 0)
-		return error_set(err, -errno, "cannot set up the socket %s: %s", path,
+	if (stat(path, &st) < 0)
+		return error_set(err, -errno, "cannot see the socket %s: %s", path,
 				 error_name(errno));
+	/* From here on control_close() removes it. */
+	memcpy(control->path, addr.sun_path, sizeof(control->path));
 	control->inode = st.st_ino;
+	r = set_access(control, err);
+	if (r < 0)
+		return r;
+	if (listen(control->fd, CLIENTS_MAX) < 0)
+		return error_set(err, -errno, "cannot listen at %s: %s", path, error_name(errno));
 	return 0;
 }
 
-int control_open(sd_event *event, const char *path, const char *group,
-		 const struct control_handler *handler, struct control **ret, bool *ret_no_group,
-		 struct error *err)
+int control_open(sd_event *event, const char *path, const struct control_groups *groups,
+		 const struct control_handler *handler, struct control **ret, struct error *err)
 {
 	_cleanup_(control_closep) struct control *control = calloc(1, sizeof(*control));
-	const struct group *entry = getgrnam(group);
 	int r;
 
 	if (!control)
@@ -587,7 +645,11 @@ int control_open(sd_event *event, const char *path, const char *group,
 	control->fd = -1;
 	control->event = sd_event_ref(event);
 	control->handler = *handler;
-	control->group = entry ? entry->gr_gid : 0;
+	control->change_group = groups->change;
+	control->look_group = groups->look;
+	control->look_name = groups->look ? strdup(groups->look_name) : NULL;
+	if (groups->look && !control->look_name)
+		return error_no_memory(err);
 	control->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	r = listen_at(control, path, err);
 	if (r < 0)
@@ -595,7 +657,6 @@ int control_open(sd_event *event, const char *path, const char *group,
 	r = sd_event_add_io(event, &control->accept, control->fd, EPOLLIN, on_accept, control);
 	if (r < 0)
 		return error_set(err, r, "cannot watch the socket: %s", error_name(r));
-	*ret_no_group = !entry;
 	*ret = take_pointer(&control);
 	return 0;
 }
@@ -620,6 +681,7 @@ void control_close(struct control *control)
 		unlink(control->path);
 	closep(&control->fd);
 	closep(&control->spare_fd);
+	free(control->look_name);
 	free(control);
 }
 

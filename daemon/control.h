@@ -6,7 +6,9 @@
  *   C1  One request of a connection is handled a turn of the event loop, so that no client holds up
  *       another one.
  *   C2  A connection's memory is bounded: a request's line, and the answers not yet taken.
- *   C3  A peer that the kernel does not vouch for is answered with an error and closed.
+ *   C3  A peer that the kernel does not vouch for is answered with an error and closed. A request
+ *       above the peer's privilege is answered with an error before the handler sees it. Both are
+ *       logged.
  *   C4  Answers come in the order of requests: behind one that comes later the others wait.
  *   C5  A request that is being worked on takes the place of a connection until it is answered,
  *       though its client has gone: so there are at most CLIENTS_MAX of them.
@@ -31,6 +33,7 @@ struct asker;
 struct peer {
 	uid_t uid;
 	pid_t pid;
+	enum privilege privilege;
 };
 
 /* The control's, for as long as run() takes. */
@@ -56,14 +59,19 @@ struct control_handler {
 	void *data;
 };
 
+/* Who may use the socket beside root; a gid of 0 is no group. */
+struct control_groups {
+	gid_t change; /* everything: the group of the socket's file */
+	gid_t look;   /* PRIVILEGE_LOOK: by an entry in the file's access control list */
+	const char *look_name;
+};
+
 /*
- * Listens at `path`, mode 0660, for root and `group`. A socket that nobody serves is replaced; one
- * that somebody does is -EADDRINUSE. A group that does not exist leaves the socket to root alone:
- * *ret_no_group tells.
+ * Listens at `path`, mode 0660, for root and `groups`. A socket that nobody serves is replaced; one
+ * that somebody does is -EADDRINUSE.
  */
-int control_open(sd_event *event, const char *path, const char *group,
-		 const struct control_handler *handler, struct control **ret, bool *ret_no_group,
-		 struct error *err);
+int control_open(sd_event *event, const char *path, const struct control_groups *groups,
+		 const struct control_handler *handler, struct control **ret, struct error *err);
 
 /*
  * Closes all connections and removes the socket. Of answers that are not sent yet it sends what can

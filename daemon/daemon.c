@@ -9,6 +9,7 @@
 #include "ticks.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -334,23 +335,35 @@ static int add_sources(struct daemon *daemon, struct error *err)
 	return r < 0 ? error_set(err, r, "cannot watch events: %s", error_name(r)) : 0;
 }
 
+/* 0, with a warning, where there is no group of the name. */
+static gid_t find_group(const char *key, const char *name, const char *so)
+{
+	const struct group *group = getgrnam(name);
+
+	if (!group)
+		log_warning(
+			"there is no group \"%s\": %s; make the group (groupadd --system %s) and "
+			"restart, or set daemon.%s",
+			name, so, name, key);
+	return group ? group->gr_gid : 0;
+}
+
 static int open_control(struct daemon *daemon, const struct config *config, struct error *err)
 {
+	const char *group = config->daemon.group, *read_group = config->daemon.read_group;
+	struct control_groups groups = {.look_name = read_group};
 	const struct control_handler handler = {
 		.run = commands_run,
 		.next = commands_next,
 		.end = commands_end,
 		.data = daemon,
 	};
-	bool no_group = false;
-	int r = control_open(daemon->event, config->daemon.socket, config->daemon.group, &handler,
-			     &daemon->control, &no_group, err);
 
-	if (!r && no_group)
-		log_warning("there is no group \"%s\": only root may use the control socket; make "
-			    "the group (groupadd --system %s) and restart, or set daemon.group",
-			    config->daemon.group, config->daemon.group);
-	return r;
+	groups.change = find_group("group", group, "only root may change rules");
+	if (read_group)
+		groups.look = find_group("read_group", read_group, "nobody more may look");
+	return control_open(daemon->event, config->daemon.socket, &groups, &handler,
+			    &daemon->control, err);
 }
 
 static int open_rules(struct daemon *daemon, struct config *config, struct error *err)

@@ -315,6 +315,7 @@ static int check_fixed(const struct config *old, const struct config *new, struc
 	} fixed[] = {
 		{"socket", old->daemon.socket, new->daemon.socket},
 		{"group", old->daemon.group, new->daemon.group},
+		{"read_group", old->daemon.read_group ?: "", new->daemon.read_group ?: ""},
 		{"state_dir", old->daemon.state_dir, new->daemon.state_dir},
 		{"pin_dir", old->daemon.pin_dir, new->daemon.pin_dir},
 	};

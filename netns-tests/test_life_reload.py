@@ -206,17 +206,17 @@ def test_a_reload_with_an_error_leaves_everything_as_it_was(net, listener, case,
     Flow(net.wire, udp(net.wire, 7, ALLOWED), listener).passes()
 
 
-@pytest.mark.parametrize("key", ["socket", "state_dir", "pin_dir", "group"])
+@pytest.mark.parametrize("key", ["socket", "state_dir", "pin_dir", "group", "read_group"])
 def test_a_place_cannot_change_in_a_reload(net, key):
     daemon = net.daemon()
     before = everything(net, daemon)
-    old = daemon.keys[key]
-    daemon.keys[key] = "users" if key == "group" else old + "-other"
+    old = daemon.keys.get(key)
+    daemon.keys[key] = "users" if "group" in key else old + "-other"
     daemon.write_rules(blacklist(BLOCKED))
     failed = daemon.fwctl("reload", check=False)
     assert failed.returncode == 1 and f"daemon.{key}" in failed.stderr and "restart" in failed.stderr
     assert everything(net, daemon) == before
-    daemon.keys[key] = old
+    daemon.keys = {name: value for name, value in (daemon.keys | {key: old}).items() if value}
     daemon.write_rules(ETH0)
     daemon.fwctl("reload")
 

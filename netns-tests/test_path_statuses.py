@@ -2,6 +2,7 @@
 """The exit statuses of fwctl, from the real daemon, and who may use it."""
 import grp
 import json
+import re
 import shutil
 import socket
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from fwdtest.sandbox import Sandbox, others_may_enter, run
 needs_others = pytest.mark.skipif(not others_may_enter(), reason="/ is closed to other users here")
 
 DONE, FAILED, USAGE, NO_DAEMON, NOT_PERMITTED = range(5)
-GROUP = "games"  # one that Debian always has and that means nothing here
+GROUP, READ_GROUP = "games", "news"  # Debian always has them, and they mean nothing here
 
 RULES = """
 [[interface]]
@@ -32,7 +33,7 @@ def shared_daemon():
     with Sandbox() as sandbox:
         host = sandbox.namespace("host")
         sandbox.link(host, "eth0", sandbox.namespace("peer"), "wire")
-        daemon = Daemon(sandbox, host, RULES, group=GROUP).start()
+        daemon = Daemon(sandbox, host, RULES, group=GROUP, read_group=READ_GROUP).start()
         # The way to the socket, and a fwctl, for everybody.
         sandbox.folder.chmod(0o711)
         daemon.folder.chmod(0o711)
@@ -143,8 +144,22 @@ def test_a_member_of_the_group_may_do_everything(daemon):
 
 @needs_others
 def test_a_member_of_other_groups_is_not_permitted(daemon):
-    others = ",".join(str(group.gr_gid) for group in grp.getgrall() if group.gr_name not in (GROUP, "root"))
+    others = ",".join(str(group.gr_gid) for group in grp.getgrall() if group.gr_name not in (GROUP, READ_GROUP, "root"))
     assert as_nobody(daemon, "status", groups=[f"--groups={others}"]).status == NOT_PERMITTED
+
+
+@needs_others
+def test_a_member_of_the_read_group_may_look_and_change_nothing(daemon):
+    member = [f"--groups={grp.getgrnam(READ_GROUP).gr_gid}"]
+    for words in ("status", "stats", "list", "allow list", "redirect list", "feed list", "test 10.0.0.1"):
+        assert as_nobody(daemon, *words.split(), groups=member).status == DONE
+    for words in ("add 10.0.0.1", "allow add 10.0.0.1", "redirect add tcp/80 eth0", "flush", "reload"):
+        done = as_nobody(daemon, *words.split(), groups=member)
+        command = next(name for name in ("allow add", "redirect add", words.split()[0]) if words.startswith(name))
+        assert done.status == NOT_PERMITTED
+        assert f'not permitted: "{command}" changes rules; members of "{READ_GROUP}" may only look' in done.stderr
+        assert re.search(rf'refused "{command}" to uid 65534 \(pid \d+\)', daemon.log())
+    assert daemon.request("test", address="10.0.0.1")["verdict"] == "pass"
 
 
 @needs_others

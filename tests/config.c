@@ -73,6 +73,7 @@ static void expect_defaults(const struct config *config)
 {
 	cr_expect_str_eq(config->daemon.socket, "/run/fwd/fwd.sock");
 	cr_expect_str_eq(config->daemon.group, "fwd");
+	cr_expect_null(config->daemon.read_group);
 	cr_expect_str_eq(config->daemon.state_dir, "/var/lib/fwd");
 	cr_expect_str_eq(config->daemon.pin_dir, "/sys/fs/bpf/fwd");
 	cr_expect_eq(config->daemon.on_stop, ON_STOP_KEEP);
@@ -116,6 +117,7 @@ Test(config, reads_every_setting)
 {
 	struct config *config = parse("daemon.socket = '/s'\n"
 				      "daemon.group = 'wheel'\n"
+				      "daemon.read_group = 'staff'\n"
 				      "daemon.state_dir = '/d'\n"
 				      "daemon.pin_dir = '/p'\n"
 				      "daemon.on_stop = 'detach'\n"
@@ -152,6 +154,7 @@ Test(config, reads_every_setting)
 
 	cr_expect_str_eq(config->daemon.socket, "/s");
 	cr_expect_str_eq(config->daemon.group, "wheel");
+	cr_expect_str_eq(config->daemon.read_group, "staff");
 	cr_expect_str_eq(config->daemon.state_dir, "/d");
 	cr_expect_str_eq(config->daemon.pin_dir, "/p");
 	cr_expect_eq(config->daemon.on_stop, ON_STOP_DETACH);

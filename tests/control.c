@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -144,9 +146,9 @@ static const struct control_handler handler = {
 
 static int open_at(const char *path, const char *group, struct control **ret, struct error *err)
 {
-	bool no_group;
+	const struct control_groups groups = {.change = getgrnam(group)->gr_gid};
 
-	return control_open(event, path, group, &handler, ret, &no_group, err);
+	return control_open(event, path, &groups, &handler, ret, err);
 }
 
 static void set_up(void)
@@ -1009,17 +1011,151 @@ Test(control, lets_in_root_and_the_group_and_nobody_else)
 	close(fd);
 }
 
+#define LOOKERS "games" /* a group that Debian always has */
+
+static void open_with_lookers(const char *group)
+{
+	const struct control_groups groups = {
+		.change = group ? getgrnam(group)->gr_gid : 0,
+		.look = getgrnam(LOOKERS)->gr_gid,
+		.look_name = LOOKERS,
+	};
+	struct error err;
+
+	control_close(control);
+	cr_assert_eq(control_open(event, temporary_path("sock"), &groups, &handler, &control, &err),
+		     0, "%s", err.text);
+	cr_expect_eq(mode_of_socket(), 0660, "of which the group's part is the list's mask");
+}
+
+/* What the daemon would take: a value for each argument that a command must have. */
+static json_t *request_of(const struct command *command)
+{
+	static const char *const values[] = {
+		[ARG_PREFIX] = "10.0.0.1", [ARG_ADDRESS] = "10.0.0.1", [ARG_FEED] = "drop",
+		[ARG_PORTS] = "tcp/80",	   [ARG_INTERFACE] = "eth0",
+	};
+	json_t *request = json_pack("{s:s}", "command", command->name);
+
+	for (const struct command_arg *arg = command->args; arg->field; arg++) {
+		json_t *value = NULL;
+
+		if (arg->type == ARG_LIST)
+			value = json_true();
+		else if (arg->required)
+			value = json_string(values[arg->type]);
+		if (value)
+			json_object_set_new(request, arg->field, value);
+	}
+	return request;
+}
+
+/* Whether the handler saw it; where not, the answer has said why. */
+static bool is_handled(gid_t group, const struct command *command)
+{
+	int fd = connect_as(65534, 65534, group), before = handled.requests;
+	json_t *request = request_of(command);
+	char *text = json_dumps(request, JSON_COMPACT), said[256];
+	const struct command *read;
+	struct error err;
+
+	cr_assert_eq(command_from_request(request, &read, &err), 0, "%s", err.text);
+	send_text(fd, text);
+	send_text(fd, "\n");
+	if (handled.requests == before) {
+		snprintf(said, sizeof(said),
+			 "not permitted: \"%s\" changes rules; members of \"" LOOKERS
+			 "\" may only look",
+			 command->name);
+		expect_error(fd, ERROR_CODE_NOT_PERMITTED, said);
+	}
+	json_decref(request);
+	free(text);
+	close(fd);
+	return handled.requests == before + 1;
+}
+
+Test(control, each_command_asks_for_its_privilege)
+{
+	open_with_lookers("daemon");
+	for (size_t i = 0; i < COMMAND_COUNT; i++) {
+		bool looks = commands[i].privilege == PRIVILEGE_LOOK;
+
+		cr_expect(is_handled(getgrnam("daemon")->gr_gid, &commands[i]), "%s",
+			  commands[i].name);
+		cr_expect_eq(is_handled(getgrnam(LOOKERS)->gr_gid, &commands[i]), looks, "%s",
+			     commands[i].name);
+	}
+	cr_expect_eq(connect_as(65534, 65534, 65534), -EACCES);
+}
+
+Test(control, who_is_in_both_groups_may_change)
+{
+	open_with_lookers("daemon");
+	int fd = connect_as(65534, getgrnam(LOOKERS)->gr_gid, getgrnam("daemon")->gr_gid);
+
+	send_text(fd, FLUSH);
+	expect_answer(fd, "flush");
+	close(fd);
+}
+
+Test(control, a_refused_request_takes_its_descriptor_with_it)
+{
+	int null = open("/dev/null", O_RDONLY), fd;
+	json_t *answer;
+
+	open_with_lookers("daemon");
+	fd = connect_as(65534, 65534, getgrnam(LOOKERS)->gr_gid);
+	send_with(fd, ADD STATUS, &null, 1);
+	settle();
+	expect_error(fd, ERROR_CODE_NOT_PERMITTED, "\"add\"");
+	answer = receive(fd);
+	cr_expect(json_is_true(json_object_get(answer, "ok")), "the connection goes on");
+	cr_expect(json_is_false(json_object_get(answer, "list")));
+	json_decref(answer);
+	close(null);
+	close(fd);
+}
+
+Test(control, without_a_group_others_may_still_look)
+{
+	int fd;
+
+	open_with_lookers(NULL);
+	fd = connect_as(65534, 65534, getgrnam(LOOKERS)->gr_gid);
+	send_text(fd, STATUS);
+	expect_answer(fd, "status");
+	close(fd);
+	cr_expect_eq(connect_as(65534, 0, 0), -EACCES, "root's group is no group of the socket");
+}
+
+Test(control, without_access_control_lists_says_so)
+{
+	const struct control_groups groups = {.look = 5, .look_name = LOOKERS};
+	struct control *other = NULL;
+	struct error err;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		cr_skip_test("needs a mount namespace: %s", strerror(errno));
+	cr_assert_eq(mkdir("ram", 0755), 0);
+	cr_assert_eq(mount("ram", "ram", "ramfs", 0, NULL), 0, "%s", strerror(errno));
+	cr_expect_eq(control_open(event, "ram/sock", &groups, &handler, &other, &err), -EOPNOTSUPP);
+	cr_expect(strstr(err.text, "\"" LOOKERS "\"") && strstr(err.text, "read_group"), "%s",
+		  err.text);
+	cr_expect_eq(access("ram/sock", F_OK), -1);
+	umount("ram");
+	rmdir("ram");
+}
+
 Test(control, without_a_group_it_lets_in_root_alone)
 {
-	bool no_group = false;
+	const struct control_groups nobody = {0};
 	struct error err;
 	int fd;
 
 	control_close(control);
-	cr_assert_eq(control_open(event, temporary_path("sock"), "no-such-group", &handler,
-				  &control, &no_group, &err),
+	cr_assert_eq(control_open(event, temporary_path("sock"), &nobody, &handler, &control, &err),
 		     0, "%s", err.text);
-	cr_expect(no_group);
 	cr_expect_eq(mode_of_socket(), 0600);
 	cr_assert_eq(chmod(temporary_path("sock"), 0666), 0);
 	fd = connect_as(65534, 0, 0);
