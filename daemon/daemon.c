@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "daemon.h"
 
+#include "broker.h"
+#include "capabilities.h"
 #include "clock.h"
 #include "commands.h"
 #include "grace.h"
@@ -10,6 +12,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -173,6 +176,18 @@ void daemon_rules_changed(struct daemon *daemon)
 	sd_event_source_set_enabled(daemon->fold_source, SD_EVENT_ONESHOT);
 }
 
+/*
+ * It had the privilege that we have given up, so only a new start brings another one; the kernel
+ * filters meanwhile.
+ */
+static int on_broker_lost(sd_event_source *source, int fd, u32 revents, void *data)
+{
+	struct daemon *daemon = data;
+
+	daemon->broker_lost = true;
+	return sd_event_exit(daemon->event, 0);
+}
+
 /* ---- reload ---- */
 
 json_t *daemon_config_errors(const char *file, const struct config_errors *errors)
@@ -276,8 +291,11 @@ static int on_sighup(sd_event_source *source, const struct signalfd_siginfo *inf
 
 static void raise_limits(void)
 {
+	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
 	struct rlimit limit;
 
+	/* For good: kernels before 5.11 count maps as locked memory. */
+	setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_WANTED)
 		return;
 	limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
@@ -332,6 +350,9 @@ static int add_sources(struct daemon *daemon, struct error *err)
 		r = sd_event_source_set_priority(daemon->fold_source, SD_EVENT_PRIORITY_IDLE);
 	if (r >= 0)
 		r = sd_event_add_signal(daemon->event, NULL, SIGHUP, on_sighup, daemon);
+	/* A hang-up is told without being asked for. */
+	if (r >= 0 && broker_fd() >= 0)
+		r = sd_event_add_io(daemon->event, NULL, broker_fd(), 0, on_broker_lost, daemon);
 	return r < 0 ? error_set(err, r, "cannot watch events: %s", error_name(r)) : 0;
 }
 
@@ -379,6 +400,17 @@ static int open_rules(struct daemon *daemon, struct config *config, struct error
 	return r;
 }
 
+/* In a container there may be none. Then it goes as far as it gets. */
+static int open_broker(struct error *err)
+{
+	if (capability_is_held(CAP_SYS_ADMIN))
+		return broker_open(err);
+	log_warning("without CAP_SYS_ADMIN at the start no BPF program can be looked up: what is "
+		    "attached to an interface, also by an earlier fwd, stays and cannot be told or "
+		    "replaced; no interface is shared, and changes of many rules fail");
+	return 0;
+}
+
 int daemon_start(struct daemon *daemon, struct config *config, struct error *err)
 {
 	const struct confirm_watcher watcher = {on_went_back, daemon};
@@ -390,12 +422,17 @@ int daemon_start(struct daemon *daemon, struct config *config, struct error *err
 	raise_limits();
 	r = preflight_check(config->daemon.pin_dir, err);
 	if (!r)
-		r = open_event_loop(daemon, err);
+		r = open_broker(err);
 	if (!r)
-		r = store_open(config->daemon.state_dir, &daemon->store, err);
-	/* Before anything in the kernel changes: it tells whether another fwd is at work. */
+		r = open_event_loop(daemon, err);
+	/* Before anything changes: it tells whether another fwd is at work. */
 	if (!r)
 		r = open_control(daemon, config, err);
+	/* Before threads, which have what the first one has. */
+	if (!r)
+		r = capabilities_keep_for_service(err);
+	if (!r)
+		r = store_open(config->daemon.state_dir, &daemon->store, err);
 	if (!r)
 		r = datapath_lock(config->daemon.pin_dir, &daemon->pin_dir_lock, err);
 	if (!r)
@@ -435,6 +472,10 @@ int daemon_run(struct daemon *daemon, struct error *err)
 	sd_notify(false, "READY=1");
 	r = sd_event_loop(daemon->event);
 	sd_notify(false, "STOPPING=1");
+	if (daemon->broker_lost)
+		return error_set(err, -ECHILD,
+				 "the broker of BPF objects has died; fwd ends, to be started "
+				 "again, and the kernel goes on filtering");
 	return r < 0 ? error_set(err, r, "the event loop failed: %s", error_name(r)) : 0;
 }
 
@@ -453,7 +494,8 @@ void daemon_stop(struct daemon *daemon)
 {
 	/* What it is at work on is not made; rules_close() tells who waits for it. */
 	worker_close(daemon->worker);
-	if (daemon->rules && rules_config(daemon->rules)->daemon.on_stop == ON_STOP_DETACH)
+	if (daemon->rules && !daemon->broker_lost &&
+	    rules_config(daemon->rules)->daemon.on_stop == ON_STOP_DETACH)
 		detach(daemon);
 	else if (daemon->rules)
 		log_notice("stopped; the kernel goes on filtering");
@@ -476,5 +518,6 @@ void daemon_stop(struct daemon *daemon)
 	store_close(daemon->store);
 	ticks_close();
 	grace_close();
+	broker_close();
 	sd_event_unref(daemon->event);
 }

@@ -34,6 +34,7 @@ struct daemon {
 	bool tc_changed;  /* by others, since the interfaces were last settled */
 	u64 settled_ns;	  /* CLOCK_MONOTONIC */
 	bool fold_failed; /* it was logged */
+	bool broker_lost; /* why the event loop has ended */
 	unsigned reloads; /* that run or wait */
 	s64 started_s, config_loaded_s;
 	s64 previous_loaded_s;	 /* of the configuration before it */

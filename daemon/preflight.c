@@ -1,39 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "preflight.h"
 
-#include "cleanup.h"
+#include "capabilities.h"
 #include "types.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 
-static u64 effective_capabilities(void)
-{
-	_cleanup_fclose_ FILE *file = fopen("/proc/self/status", "re");
-	unsigned long long caps = 0;
-	char line[256];
-
-	while (file && fgets(line, sizeof(line), file))
-		if (!strncmp(line, "CapEff:", 7))
-			caps = strtoull(line + 7, NULL, 16);
-	return caps;
-}
-
-static bool has(u64 caps, int cap)
-{
-	return caps >> cap & 1;
-}
-
 static int check_privileges(struct error *err)
 {
-	u64 caps = effective_capabilities();
-
-	if (!has(caps, CAP_NET_ADMIN) || !(has(caps, CAP_BPF) || has(caps, CAP_SYS_ADMIN)))
+	if (!capability_is_held(CAP_NET_ADMIN) ||
+	    !(capability_is_held(CAP_BPF) || capability_is_held(CAP_SYS_ADMIN)))
 		return error_set(
 			err, -EPERM,
 			"not privileged: run it as root, or with CAP_NET_ADMIN, CAP_BPF and "
