@@ -465,6 +465,41 @@ int config_load(const char *file, struct config **ret, struct config_errors *err
 	return config_parse(text, size, ret, errors);
 }
 
+/* A wrong key is as good as none, and so is a table that is something else. */
+static int salvage(const char *text, size_t size, struct config *config,
+		   struct config_errors *errors)
+{
+	const struct schema_key daemon = {.keys = daemon_keys};
+	struct schema_reader reader = {.errors = errors};
+	_cleanup_(toml_freep) struct toml *toml = NULL;
+	const struct toml_node *table;
+	int r = toml_salvage(text, size, &toml, errors);
+
+	if (r < 0)
+		return r;
+	table = toml_get(toml_root(toml), "daemon");
+	if (table && table->type == TOML_TABLE)
+		r = schema_read_table(&reader, &daemon, table, config);
+	return r == -ENOMEM ? r : 0;
+}
+
+int config_salvage(const char *file, struct config **ret, struct error *err)
+{
+	_cleanup_(config_freep) struct config *config = NULL;
+	struct config_errors errors = {0};
+	_cleanup_free_ char *text = NULL;
+	size_t size = 0;
+	int r = config_new(&config);
+
+	if (!r && !read_file(file, &text, &size, NULL))
+		r = salvage(text, size, config, &errors);
+	config_errors_clear(&errors);
+	if (r < 0)
+		return error_no_memory(err);
+	*ret = take_pointer(&config);
+	return 0;
+}
+
 void config_free(struct config *config)
 {
 	if (!config)

@@ -83,6 +83,12 @@ int config_load(const char *file, struct config **ret, struct config_errors *err
 /* The same from memory, for tests and fuzzing. */
 int config_parse(const char *text, size_t size, struct config **ret, struct config_errors *errors);
 
+/*
+ * Of a file that config_load() refuses: the keys of [daemon] that have no error; the rest is as in
+ * an empty file, which one that cannot be read is taken for. 0 or -ENOMEM.
+ */
+int config_salvage(const char *file, struct config **ret, struct error *err);
+
 void config_free(struct config *config);
 DEFINE_CLEANUP(struct config *, config_free);
 

@@ -465,7 +465,8 @@ static int parse(struct toml_parser *p)
 	return r;
 }
 
-int toml_parse(const char *text, size_t size, struct toml **ret, struct config_errors *errors)
+static int parse_text(const char *text, size_t size, bool salvage, struct toml **ret,
+		      struct config_errors *errors)
 {
 	_cleanup_(toml_freep) struct toml *toml = calloc(1, sizeof(*toml));
 	struct toml_parser p = {
@@ -481,10 +482,20 @@ int toml_parse(const char *text, size_t size, struct toml **ret, struct config_e
 	if (!toml)
 		return -ENOMEM;
 	r = parse(&p);
-	if (r < 0)
+	if (r < 0 && (r == -ENOMEM || !salvage))
 		return r;
 	*ret = take_pointer(&toml);
 	return 0;
+}
+
+int toml_parse(const char *text, size_t size, struct toml **ret, struct config_errors *errors)
+{
+	return parse_text(text, size, false, ret, errors);
+}
+
+int toml_salvage(const char *text, size_t size, struct toml **ret, struct config_errors *errors)
+{
+	return parse_text(text, size, true, ret, errors);
 }
 
 void toml_free(struct toml *toml)

@@ -87,6 +87,12 @@ struct toml;
  */
 int toml_parse(const char *text, size_t size, struct toml **ret, struct config_errors *errors);
 
+/*
+ * The same of a text with errors: 0 and a tree of what it goes on with. A value with an error is an
+ * empty table. -ENOMEM.
+ */
+int toml_salvage(const char *text, size_t size, struct toml **ret, struct config_errors *errors);
+
 void toml_free(struct toml *toml);
 DEFINE_CLEANUP(struct toml *, toml_free);
 

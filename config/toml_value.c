@@ -119,13 +119,17 @@ static int parse_scalar(struct toml_parser *p, struct toml_node *node)
 
 int toml_parse_value(struct toml_parser *p, struct toml_node *node)
 {
+	int r;
+
 	node->at = toml_here(p);
 	node->origin = TOML_BY_VALUE;
 	switch (p->p < p->end ? *p->p : '\0') {
 	case '"':
 	case '\'':
-		node->type = TOML_STRING;
-		return toml_parse_string(p, true, &node->string.text, &node->string.size);
+		r = toml_parse_string(p, true, &node->string.text, &node->string.size);
+		if (!r)
+			node->type = TOML_STRING;
+		return r;
 	case '[':
 		return parse_array(p, node);
 	case '{':

@@ -528,6 +528,44 @@ Test(config, load_takes_a_file_of_the_largest_size, IN_SCRATCH)
 	free(text);
 }
 
+/* What is left of [daemon], as "PIN_DIR STATE_DIR". */
+static void expect_salvaged(const char *text, const char *expected)
+{
+	struct config *config = NULL;
+	char found[256];
+
+	write_file(text, strlen(text));
+	cr_assert_eq(config_salvage("file", &config, NULL), 0);
+	snprintf(found, sizeof(found), "%s %s", config->daemon.pin_dir, config->daemon.state_dir);
+	cr_expect_str_eq(found, expected, "%s", text);
+	cr_expect_eq(config->n_interfaces, 0);
+	config_free(config);
+}
+
+Test(config, salvages_what_is_good_of_the_daemons_table, IN_SCRATCH)
+{
+	expect_salvaged("", "/sys/fs/bpf/fwd /var/lib/fwd");
+	expect_salvaged("[daemon]\npin_dir = '/p'\nstate_dir = 7\nsocket = 's'\nx = 1\n",
+			"/p /var/lib/fwd");
+	expect_salvaged("[daemon]\nstate_dir = \"/open\npin_dir = '/p'\n", "/p /var/lib/fwd");
+	expect_salvaged("[daemon]\npin_dir = '/p\n", "/sys/fs/bpf/fwd /var/lib/fwd");
+	expect_salvaged("[daemon]\npin_dir = [['/p'\ngroup = 'g'\nstate_dir = '/s'\n",
+			"/sys/fs/bpf/fwd /s");
+	expect_salvaged("[blacklist\n[daemon]\npin_dir = '/p'\n[[interface]]\nname = 'eth0'\n",
+			"/p /var/lib/fwd");
+	expect_salvaged("daemon = 7\n", "/sys/fs/bpf/fwd /var/lib/fwd");
+	expect_salvaged("[daemon]\npin_dir = '/p'\n\xff\n", "/sys/fs/bpf/fwd /var/lib/fwd");
+}
+
+Test(config, salvages_defaults_of_a_file_that_is_not_there, IN_SCRATCH)
+{
+	struct config *config = NULL;
+
+	cr_assert_eq(config_salvage("none", &config, NULL), 0);
+	cr_expect_str_eq(config->daemon.pin_dir, "/sys/fs/bpf/fwd");
+	config_free(config);
+}
+
 Test(config, lists_all_errors_in_order)
 {
 	expect_errors(
