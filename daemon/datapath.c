@@ -493,21 +493,58 @@ static u32 map_id(int fd)
 	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
 }
 
+/* A map of a set; -1 where it is not there. */
+static int open_pin(const char *pin_dir, const char *set, enum map_id map)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s/%s", pin_dir, set, map_names[map]);
+	return bpf_obj_get(path);
+}
+
 void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret)
 {
+	*ret = (struct datapath_owner){0};
 	for (size_t i = 0; i < DATAPATH_SETS; i++) {
-		_cleanup_close_ int fd = -1;
-		char path[PATH_MAX];
+		_cleanup_close_ int fd = open_pin(pin_dir, set_names[i], MAP_CONTROL);
 
-		snprintf(path, sizeof(path), "%s/%s/%s", pin_dir, set_names[i],
-			 map_names[MAP_CONTROL]);
-		fd = bpf_obj_get(path);
 		ret->control_ids[i] = fd < 0 ? 0 : map_id(fd);
 	}
 }
 
+static bool says_clsact(int fd, int ifindex)
+{
+	struct fwd_interface row;
+
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++)
+		if (!bpf_map_lookup_elem(fd, &slot, &row) && row.ifindex == (u32)ifindex &&
+		    row.flags & FWD_INTERFACE_CLSACT)
+			return true;
+	return false;
+}
+
+int datapath_added_clsact(const char *pin_dir, int ifindex)
+{
+	int r = -ENOENT;
+
+	for (size_t i = 0; i < DATAPATH_SETS; i++) {
+		_cleanup_close_ int fd = open_pin(pin_dir, set_names[i], MAP_INTERFACES);
+		struct bpf_map_info info = {0};
+		u32 size = sizeof(info);
+
+		if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ||
+		    info.value_size != sizeof(struct fwd_interface))
+			continue;
+		if (says_clsact(fd, ifindex))
+			return 1;
+		r = 0;
+	}
+	return r;
+}
+
 /* The maps that a program uses. */
 struct used_maps {
+	char program[BPF_OBJ_NAME_LEN];
 	u32 ids[64];
 	u32 n;
 };
@@ -524,6 +561,7 @@ static int read_used_maps(u32 program_id, struct used_maps *ret)
 	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
 		return -errno;
 	ret->n = info.nr_map_ids < ARRAY_SIZE(ret->ids) ? info.nr_map_ids : ARRAY_SIZE(ret->ids);
+	memcpy(ret->program, info.name, sizeof(ret->program));
 	return 0;
 }
 
@@ -531,6 +569,31 @@ static bool is_used(const struct used_maps *used, u32 id)
 {
 	for (u32 i = 0; id && i < used->n; i++)
 		if (used->ids[i] == id)
+			return true;
+	return false;
+}
+
+static bool is_control(u32 id)
+{
+	_cleanup_close_ int fd = bpf_map_get_fd_by_id(id);
+	struct bpf_map_info info = {0};
+	u32 size = sizeof(info);
+
+	return fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size) &&
+	       info.type == BPF_MAP_TYPE_ARRAY && info.max_entries == 1 &&
+	       !strcmp(info.name, FWD_MAP_CONTROL);
+}
+
+/* The names are those of all versions. */
+static bool looks_ours(const struct used_maps *used)
+{
+	static const char *const names[] = {"fwd_xdp", "fwd_tc_in", "fwd_tc_out"};
+	bool named = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		named |= !strcmp(used->program, names[i]);
+	for (u32 i = 0; named && i < used->n; i++)
+		if (is_control(used->ids[i]))
 			return true;
 	return false;
 }
@@ -547,7 +610,7 @@ int datapath_owner_has(const struct datapath_owner *owner, u32 program_id, bool 
 				 error_name(r));
 	for (size_t i = 0; i < DATAPATH_SETS; i++)
 		has |= is_used(&used, owner->control_ids[i]);
-	*ret = has;
+	*ret = has || (owner->by_looks && looks_ours(&used));
 	return 0;
 }
 

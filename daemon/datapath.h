@@ -69,9 +69,17 @@ int datapath_remove_pins(const char *pin_dir, struct error *err);
 #define DATAPATH_SETS 3
 struct datapath_owner {
 	u32 control_ids[DATAPATH_SETS];
+	bool by_looks; /* also what has the names of our programs and of their control map */
 };
 
+/* `by_looks` is false. */
 void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret);
+
+/*
+ * Whether the pinned table of slots says that the daemon added the interface's clsact: 1 or 0;
+ * -ENOENT: there is no table of this version.
+ */
+int datapath_added_clsact(const char *pin_dir, int ifindex);
 
 /*
  * *ret: the program is the instance's. One that is gone is nobody's. A failure says nothing of

@@ -2,6 +2,7 @@
 /* fwd: what starts and stops, in order. fwd(8) describes it. */
 #include "address_list.h"
 #include "daemon.h"
+#include "detach_all.h"
 #include "log.h"
 #include "store.h"
 
@@ -11,12 +12,14 @@
 #include <string.h>
 
 static const char usage[] =
-	"usage: fwd [-c FILE] [--check] [--log-level LEVEL] [--version] [--help]\n"
+	"usage: fwd [-c FILE] [--check | --detach-all] [--log-level LEVEL] [--version] [--help]\n"
 	"\n"
 	"Drops packets from blocked sources (XDP) and redirects packets by destination port (TC).\n"
 	"\n"
 	"  -c, --config FILE    the configuration; default " CONFIG_DEFAULT_FILE "\n"
 	"      --check          print every error of the configuration and exit with 0 or 1\n"
+	"      --detach-all     take everything of fwd out of the kernel, and exit: the emergency "
+	"exit\n"
 	"      --log-level LEVEL  err, warning, notice, info or debug; over the configuration's\n"
 	"      --version        print the version\n"
 	"      --help           print this\n"
@@ -26,11 +29,12 @@ static const char usage[] =
 struct options {
 	const char *config_file;
 	const char *log_level;
-	bool check;
+	bool check, detach_all;
 };
 
 enum {
 	OPTION_CHECK = 256,
+	OPTION_DETACH_ALL,
 	OPTION_LOG_LEVEL,
 	OPTION_VERSION,
 	OPTION_HELP,
@@ -42,6 +46,7 @@ static int read_options(int argc, char *argv[], struct options *ret)
 	static const struct option known[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, OPTION_CHECK},
+		{"detach-all", no_argument, NULL, OPTION_DETACH_ALL},
 		{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
 		{"version", no_argument, NULL, OPTION_VERSION},
 		{"help", no_argument, NULL, OPTION_HELP},
@@ -56,6 +61,9 @@ static int read_options(int argc, char *argv[], struct options *ret)
 			break;
 		case OPTION_CHECK:
 			ret->check = true;
+			break;
+		case OPTION_DETACH_ALL:
+			ret->detach_all = true;
 			break;
 		case OPTION_LOG_LEVEL:
 			ret->log_level = optarg;
@@ -72,9 +80,12 @@ static int read_options(int argc, char *argv[], struct options *ret)
 			return 2;
 		}
 	}
-	if (optind == argc)
+	if (optind < argc)
+		fprintf(stderr, "fwd: unexpected \"%s\"; see fwd --help\n", argv[optind]);
+	else if (ret->check && ret->detach_all)
+		fputs("fwd: --check and --detach-all exclude each other\n", stderr);
+	else
 		return -1;
-	fprintf(stderr, "fwd: unexpected \"%s\"; see fwd --help\n", argv[optind]);
 	return 2;
 }
 
@@ -179,6 +190,8 @@ int main(int argc, char *argv[])
 
 	if (status >= 0)
 		return status;
+	if (options.detach_all)
+		return detach_all(options.config_file) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (config_load(options.config_file, &config, &errors) < 0) {
 		print_errors(options.config_file, &errors);
 		config_errors_clear(&errors);

@@ -13,7 +13,7 @@
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 
-static int check_privileges(struct error *err)
+int preflight_check_privileges(struct error *err)
 {
 	if (!capability_is_held(CAP_NET_ADMIN) ||
 	    !(capability_is_held(CAP_BPF) || capability_is_held(CAP_SYS_ADMIN)))
@@ -38,7 +38,7 @@ static int check_kernel(struct error *err)
 }
 
 /* The pin directory need not be there yet; then its nearest parent tells. */
-static int check_bpffs(const char *pin_dir, struct error *err)
+int preflight_check_bpffs(const char *pin_dir, struct error *err)
 {
 	char path[PATH_MAX];
 	struct statfs fs;
@@ -66,8 +66,8 @@ int preflight_check(const char *pin_dir, struct error *err)
 	int r = check_kernel(err);
 
 	if (!r)
-		r = check_privileges(err);
+		r = preflight_check_privileges(err);
 	if (!r)
-		r = check_bpffs(pin_dir, err);
+		r = preflight_check_bpffs(pin_dir, err);
 	return r;
 }

@@ -10,3 +10,7 @@
 
 /* Privileges, the kernel's version, and a BPF file system at `pin_dir`. */
 int preflight_check(const char *pin_dir, struct error *err);
+
+/* The parts that hold for who only takes away. */
+int preflight_check_privileges(struct error *err);
+int preflight_check_bpffs(const char *pin_dir, struct error *err);
