@@ -2,6 +2,7 @@
 #include "preflight.h"
 
 #include "capabilities.h"
+#include "kernel.h"
 #include "types.h"
 
 #include <errno.h>
@@ -26,14 +27,14 @@ int preflight_check_privileges(struct error *err)
 
 static int check_kernel(struct error *err)
 {
-	unsigned major = 0, minor = 0;
 	struct utsname name;
+	u32 version;
 
-	if (uname(&name) < 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+	if (uname(&name) < 0 || kernel_version_parse(name.release, &version) < 0)
 		return error_set(err, -ENOSYS, "cannot tell the kernel's version");
-	if (major < KERNEL_MAJOR || (major == KERNEL_MAJOR && minor < KERNEL_MINOR))
-		return error_set(err, -ENOSYS, "kernel %s is too old: fwd needs %d.%d or later",
-				 name.release, KERNEL_MAJOR, KERNEL_MINOR);
+	if (version < KERNEL_OLDEST)
+		return error_set(err, -ENOSYS, "kernel %s is too old: fwd needs %s or later",
+				 name.release, KERNEL_OLDEST_TEXT);
 	return 0;
 }
 

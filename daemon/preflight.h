@@ -4,10 +4,6 @@
 
 #include "error.h"
 
-/* The oldest kernel that has all that the programs use (bpf_redirect_neigh() and others). */
-#define KERNEL_MAJOR 5
-#define KERNEL_MINOR 10
-
 /* Privileges, the kernel's version, and a BPF file system at `pin_dir`. */
 int preflight_check(const char *pin_dir, struct error *err);
 
