@@ -16,6 +16,7 @@
 
 struct client {
 	int fd;
+	int wait_s;
 	size_t start;		    /* where in `buffer` the next line begins */
 	size_t scanned;		    /* up to here there is no newline */
 	size_t end;		    /* of what was received */
@@ -42,6 +43,7 @@ int client_connect(const char *socket_path, struct client **ret, struct error *e
 		return error_no_memory(err);
 	client->start = client->scanned = client->end = 0;
 	client->waiting = NULL;
+	client->wait_s = CLIENT_WAIT_S;
 	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (client->fd < 0)
 		return error_set(err, -errno, "cannot make a socket: %s", error_name(errno));
@@ -145,7 +147,21 @@ void client_on_wait(struct client *client, client_waiting_fn *waiting, void *dat
 	client->waiting_data = data;
 }
 
-/* As recv(2) does; -1 with EAGAIN after CLIENT_WAIT_S. */
+pid_t client_peer(const struct client *client)
+{
+	struct ucred peer = {0};
+	socklen_t size = sizeof(peer);
+
+	getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+	return peer.pid;
+}
+
+void client_set_wait(struct client *client, int wait_s)
+{
+	client->wait_s = wait_s;
+}
+
+/* As recv(2) does; -1 with EAGAIN once the wait is over. */
 static ssize_t receive(const struct client *client, char *buffer, size_t size)
 {
 	int waited_s = 0;
@@ -155,7 +171,7 @@ static ssize_t receive(const struct client *client, char *buffer, size_t size)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n >= 0 || errno != EAGAIN || ++waited_s >= CLIENT_WAIT_S)
+		if (n >= 0 || errno != EAGAIN || ++waited_s >= client->wait_s)
 			return n;
 		if (client->waiting)
 			client->waiting(client->waiting_data, waited_s);
@@ -179,7 +195,7 @@ static int fill(struct client *client, struct error *err)
 	n = receive(client, client->buffer + client->end, sizeof(client->buffer) - client->end);
 	if (n < 0 && errno == EAGAIN)
 		return error_set(err, -ETIMEDOUT, "the daemon has not answered for %d s",
-				 CLIENT_WAIT_S);
+				 client->wait_s);
 	if (n < 0)
 		return error_set(err, -ECONNRESET, "the connection to the daemon broke: %s",
 				 error_name(errno));

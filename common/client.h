@@ -6,6 +6,7 @@
 #include "error.h"
 
 #include <jansson.h>
+#include <sys/types.h>
 
 struct client;
 
@@ -28,6 +29,12 @@ int client_send(struct client *client, const json_t *request, int list_fd, struc
  * -ETIMEDOUT: nothing came for CLIENT_WAIT_S.
  */
 int client_receive(struct client *client, json_t **ret, struct error *err);
+
+/* The process that listens at the socket; 0: it cannot be seen from this process's namespace. */
+pid_t client_peer(const struct client *client);
+
+/* Has client_receive() wait for so long instead of CLIENT_WAIT_S, to within a second. */
+void client_set_wait(struct client *client, int wait_s);
 
 /*
  * Has `waiting` called about once a second while client_receive() waits; `waited_s` is for how long
