@@ -258,6 +258,14 @@ const struct command commands[] = {
 		.example = "fwctl confirm",
 		.privilege = PRIVILEGE_CHANGE,
 	},
+	[COMMAND_DOCTOR] = {
+		.name = "doctor",
+		.group = GROUP_DAEMON,
+		.summary = "what this host can do, and what stands in the way; needs no daemon",
+		.example = "fwctl doctor",
+		.privilege = PRIVILEGE_LOOK,
+		.local = true,
+	},
 };
 /* clang-format on */
 _Static_assert(ARRAY_SIZE(commands) == COMMAND_COUNT, "a row for each command");
@@ -805,7 +813,7 @@ char *command_usage(const struct command *command)
 static const struct command *find_by_name(const char *name)
 {
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
-		if (!strcmp(name, commands[i].name))
+		if (!commands[i].local && !strcmp(name, commands[i].name))
 			return &commands[i];
 	return NULL;
 }

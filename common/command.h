@@ -39,6 +39,7 @@ enum command_id {
 	COMMAND_VERIFY,
 	COMMAND_RELOAD,
 	COMMAND_CONFIRM,
+	COMMAND_DOCTOR,
 	COMMAND_COUNT,
 };
 
@@ -85,6 +86,7 @@ struct command {
 	const char *summary;
 	const char *example; /* a command line, for help */
 	enum privilege privilege;
+	bool local; /* fwctl does it itself; on the wire there is no such command */
 	struct command_arg args[COMMAND_ARGS_MAX + 1];
 };
 

@@ -2,6 +2,7 @@
 /* fwctl: a command line in, a request to the daemon, its answer as a table or JSON out. */
 #include "client.h"
 #include "command.h"
+#include "doctor.h"
 #include "help.h"
 #include "print.h"
 #include "progress.h"
@@ -168,6 +169,21 @@ static enum exit_status run(const struct invocation *in, struct output *output)
 	return receive(client, in, output, &progress);
 }
 
+/* A command that needs no daemon; there is one. */
+static enum exit_status run_here(const struct invocation *in, struct output *output)
+{
+	json_auto_t *answer = NULL;
+	struct error err;
+	int r = doctor_examine(in->socket_path ? in->socket_path : SOCKET_DEFAULT_PATH, &answer,
+			       &err);
+
+	if (!r)
+		r = output_answer(output, answer, true, &err);
+	if (r < 0)
+		return fail(output, STATUS_FAILED, &err);
+	return answer_is_negative(output->command, answer) ? STATUS_FAILED : STATUS_DONE;
+}
+
 /* Bad usage is found before the options are all read; a program that asked for JSON gets it. */
 static bool asks_for_json(int argc, char *const argv[])
 {
@@ -224,7 +240,7 @@ int main(int argc, char *argv[])
 		output.command = command_index(in.command);
 		output.request = in.request;
 		output.json = in.json;
-		status = run(&in, &output);
+		status = in.command->local ? run_here(&in, &output) : run(&in, &output);
 	}
 	output_clear(&output);
 	json_decref(in.request);

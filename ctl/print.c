@@ -547,6 +547,33 @@ static int print_verify(struct output *output, const json_t *answer, struct erro
 	return 0;
 }
 
+/* ---- doctor ---- */
+
+static void say_finding(const json_t *finding)
+{
+	const char *subject = json_string_value(json_object_get(finding, "subject"));
+	const char *remedy = json_string_value(json_object_get(finding, "remedy"));
+
+	say("%-8s %s%s%s: %s", text_of(finding, "state"), subject ? subject : "",
+	    subject ? " " : "", text_of(finding, "id"), text_of(finding, "text"));
+	if (remedy)
+		say("         -> %s", remedy);
+}
+
+static int print_findings(struct output *output, const json_t *answer, struct error *err)
+{
+	long long problems = number_of(answer, "problems"), notes = number_of(answer, "notes");
+	const json_t *finding;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "findings"), i, finding)
+		say_finding(finding);
+	putchar('\n');
+	say("%lld problem%s, %lld note%s", problems, problems == 1 ? "" : "s", notes,
+	    notes == 1 ? "" : "s");
+	return 0;
+}
+
 /* ---- any answer ---- */
 
 bool answer_is_negative(enum command_id command, const json_t *answer)
@@ -556,6 +583,8 @@ bool answer_is_negative(enum command_id command, const json_t *answer)
 		return answer_is_drop(answer);
 	case COMMAND_VERIFY:
 		return !is_true(answer, "agrees");
+	case COMMAND_DOCTOR:
+		return number_of(answer, "problems") > 0;
 	default:
 		return false;
 	}
@@ -581,6 +610,7 @@ static const struct printer printers[] = {
 	[COMMAND_VERIFY] = {.print = print_verify},
 	[COMMAND_RELOAD] = {.print = print_reload},
 	[COMMAND_CONFIRM] = {.print = print_confirm},
+	[COMMAND_DOCTOR] = {.print = print_findings},
 };
 _Static_assert(ARRAY_SIZE(printers) == COMMAND_COUNT, "a printer for each command");
 

@@ -30,7 +30,7 @@ void output_error(struct output *output, const json_t *error);
 
 /*
  * Whether a good answer is the one that fwctl exits with 1 for: that of `test`, that the source is
- * dropped, and that of `verify`, that something differs.
+ * dropped, that of `verify`, that something differs, and that of `doctor`, that there are problems.
  */
 bool answer_is_negative(enum command_id command, const json_t *answer);
 

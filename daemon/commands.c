@@ -450,6 +450,7 @@ static const handler handlers[] = {
 	[COMMAND_VERIFY] = run_verify,
 	[COMMAND_RELOAD] = run_reload,
 	[COMMAND_CONFIRM] = run_confirm,
+	[COMMAND_DOCTOR] = NULL, /* local: it is no request */
 };
 _Static_assert(ARRAY_SIZE(handlers) == COMMAND_COUNT, "a handler for each command");
 

@@ -414,6 +414,20 @@ Test(command, request_has_1000_prefixes_at_most)
 	cr_expect_eq(command_from_request(request, &command, &err), -EINVAL);
 }
 
+Test(command, a_local_command_is_none_on_the_wire)
+{
+	json_auto_t *request = json_pack("{s:s}", "command", "doctor");
+	const struct command *command;
+	struct invocation in;
+	struct error err;
+
+	cr_assert_eq(read_line("doctor", NULL, &in, &err), 0);
+	cr_expect(in.command->local);
+	drop(&in);
+	cr_expect_eq(command_from_request(request, &command, &err), -EINVAL);
+	cr_expect_str_eq(err.text, "unknown command \"doctor\"");
+}
+
 Test(command, error_of_a_request_is_utf8_wherever_it_was_cut)
 {
 	/* 79 bytes and a character of two: the 80 that an error quotes end in its middle. */

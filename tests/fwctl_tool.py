@@ -246,6 +246,7 @@ def test_prints_what_the_golden_file_says(daemon, case):
 def test_every_printer_has_a_golden_file():
     commands = re.findall(r"^  ([a-z][a-z ]*[a-z])  ", fwctl("help").stdout.decode(), re.M)
     assert {"add", "feed list", "verify"} <= set(commands)
+    commands.remove("doctor")  # what it prints is the host's
     typed = {" ".join(arguments) + " " for arguments, _ in PRINTED.values()}
     assert all(any(line.startswith(f"{command} ") for line in typed) for command in commands)
 
@@ -484,6 +485,80 @@ def test_a_bad_socket_path_is_2():
     assert fwctl("-s", "x" * 107, "status").returncode == 3
 
 
+# ---- doctor, which needs no daemon ----
+
+def examine(*arguments, **options):
+    """The report, checked for what holds of every one; and the findings by id and subject."""
+    result = fwctl(*arguments, "--json", "doctor", **options)
+    assert result.stderr == b"" and result.stdout.isascii()
+    report = json.loads(result.stdout)
+    assert set(report) == {"problems", "notes", "findings"}
+    states = [finding["state"] for finding in report["findings"]]
+    assert (states.count("problem"), states.count("note")) == (report["problems"], report["notes"])
+    assert set(states) <= {"ok", "note", "problem"}
+    for finding in report["findings"]:
+        assert set(finding) == {"id", "subject", "state", "text", "remedy"}
+        assert finding["text"] and bool(finding["remedy"]) == (finding["state"] != "ok")
+    assert result.returncode == (1 if report["problems"] else 0)
+    return {(finding["id"], finding["subject"]): finding for finding in report["findings"]}
+
+
+def test_doctor_works_without_a_daemon(tmp_path):
+    findings = examine("-s", tmp_path / "absent")
+    daemon = findings["daemon", None]
+    assert (daemon["state"], daemon["text"]) == ("note", f"none answers at {tmp_path}/absent")
+    assert "systemctl start fwd" in daemon["remedy"]
+    assert findings["kernel", None]["state"] == "ok"
+
+
+def test_doctor_prints_the_findings_with_their_remedies(tmp_path):
+    result = fwctl("-s", tmp_path / "absent", "doctor")
+    lines = result.stdout.decode().splitlines()
+    assert lines[0] == f"note     daemon: none answers at {tmp_path}/absent"
+    assert lines[1].startswith("         -> systemctl start fwd")
+    assert re.fullmatch(r"\d+ problems?, \d+ notes?", lines[-1]) and lines[-2] == ""
+    for line in lines[:-2]:
+        assert re.match(r"(ok|note|problem) +\S|         -> \S", line)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops privileges")
+def test_doctor_says_what_takes_privileges(tmp_path):
+    findings = examine("-s", tmp_path / "absent", prefix=NOBODY)
+    assert findings["capabilities", "fwctl"]["text"].startswith("without CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON ")
+    for check in "load-xdp", "load-tc", "attach-xdp", "clsact", "frags", "dispatcher":
+        assert (findings[check, None]["state"], findings[check, None]["remedy"]) == ("note", "run it as root")
+
+
+def test_doctor_has_what_the_daemon_tells(daemon):
+    daemon.answers = [{**STATUS, "version": "0.0.1", "waiting": ["wg*"], "interfaces": [
+        {"name": "lo", "ifindex": 1, "xdp": None, "dispatcher": False, "tc_in": False, "tc_out": False,
+         "error": "XDP: no \x1b[2J"}]}]
+    findings = examine("-s", daemon.path)
+    assert daemon.requests == [{"command": "status"}]
+    assert f"fwd 0.0.1 runs, process {os.getpid()}" in findings["daemon", None]["text"]
+    assert findings["waiting", "wg*"]["state"] == "note"
+    error = findings["attached", "lo"]
+    assert (error["state"], error["text"]) == ("problem", "XDP: no ?[2J")
+    assert {subject for check, subject in findings if check == "mtu" or check == "xdp-program"} == {"lo"}
+
+
+@pytest.mark.parametrize("answer, state", [(refusal("busy"), "note"), (b"", "problem"), (b"hello\n", "problem")])
+def test_doctor_survives_a_daemon_that_does_not_answer_well(daemon, answer, state):
+    daemon.answers = [answer]
+    assert examine("-s", daemon.path)["daemon", None]["state"] == state
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops privileges")
+def test_doctor_says_that_the_socket_keeps_out(daemon):
+    os.chmod(daemon.path, 0o660)
+    finding = examine("-s", daemon.path, prefix=NOBODY)["daemon", None]
+    assert finding["state"] == "note" and "not permitted to connect" in finding["text"]
+
+
+def test_doctor_takes_no_argument():
+    assert fwctl("doctor", "eth0").returncode == 2
+
+
 # ---- bad answers ----
 
 GARBAGE = {
@@ -682,7 +757,7 @@ def test_the_example_of_each_command_is_a_good_command_line(daemon):
         example = re.split("&&|<", example)[0].split()
         assert example[0] == "fwctl"
         ask(daemon, *example[1:])
-        assert daemon.requests.pop()["command"] == command
+        assert daemon.requests.pop()["command"] == {"doctor": "status"}.get(command, command)
 
 
 def complete(*words):
@@ -696,7 +771,7 @@ def complete(*words):
 
 def test_completion_knows_the_commands_their_options_and_choices():
     assert complete("") == {"help", "add", "del", "list", "test", "flush", "allow", "feed", "redirect", "status",
-                            "stats", "verify", "reload", "confirm"}
+                            "stats", "verify", "reload", "confirm", "doctor"}
     assert complete("-s", "/x", "--json", "st") == {"status", "stats"}
     assert complete("allow", "") == complete("redirect", "") == {"add", "del", "list"}
     assert complete("feed", "") == {"list", "replace", "reload"}
