@@ -11,13 +11,13 @@ import pytest
 
 from fwdtest.client import Client
 from fwdtest.daemon import Daemon
-from fwdtest.sandbox import Sandbox
+from fwdtest.sandbox import SLOW, Sandbox, rounds
 from fwdtest.traffic import wait_until
 
 CLIENTS_MAX, REQUEST_TIMEOUT_S, REPLY_TIMEOUT_S = 1024, 30, 30  # common/protocol.h
 ENTRIES = 100_000
 REQUESTS = 1500  # a socket holds fewer answers
-SERVED_WITHIN_S = 0.1
+SERVED_WITHIN_S = 0.1 * SLOW
 
 ASK = b'{"command": "test", "address": "10.0.0.1"}\n'
 RULES = '[[interface]]\nname = "eth0"\n'
@@ -177,11 +177,12 @@ def test_connections_one_after_another_leave_nothing_behind(daemon):
 
     connect(10_000)
     memory, files = daemon.memory_kib("VmRSS"), daemon.descriptors()
-    connect(90_000)
+    connect(rounds(90_000))
     wait_until(lambda: clients(daemon) == 0 and daemon.descriptors() <= files)
     assert daemon.memory_kib("VmRSS") - memory < 4 << 10
 
 
+@pytest.mark.skipif(SLOW > 1, reason="the tests before it take longer here than what it waits for")
 def test_who_says_or_takes_nothing_for_thirty_seconds_is_closed(lingering):
     """Bytes of a request do not put off its end: the slow client sends one a second."""
     daemon = lingering.daemon

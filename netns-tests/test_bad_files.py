@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from fwdtest.daemon import Daemon, fwd
-from fwdtest.sandbox import Sandbox, others_may_enter
+from fwdtest.sandbox import SLOW, Sandbox, others_may_enter
 from fwdtest.traffic import Flow, Listener, udp, wait_until
 
 needs_others = pytest.mark.skipif(not others_may_enter(), reason="/ is closed to other users here")
 
-AT_MOST_S = 3
+AT_MOST_S = 3 * SLOW
 
 RULES = '[[interface]]\nname = "eth0"\n[blacklist]\naddresses = ["10.1.0.70"]\n'
 

@@ -13,6 +13,7 @@ import pytest
 
 from fwdtest.client import memory_file
 from fwdtest.daemon import FWCTL, SANITIZER_OPTIONS, fail_on_report
+from fwdtest.sandbox import SLOW, rounds
 from fwdtest.stream import Stream
 from fwdtest.traffic import ARRIVAL_WAIT_S, Flow, Listener, udp
 
@@ -23,7 +24,7 @@ BLOCKED, ALLOWED = "10.1.0.200", "10.1.0.201"
 MANY = 200_000
 LIST_MAX_BYTES = 256 << 20  # common/address_list.h
 
-KILLS, KILLS_WAIT_S = 20, 20
+KILLS, KILLS_WAIT_S = rounds(20), 20 * SLOW
 
 
 def hosts(n, start=0):
@@ -54,7 +55,7 @@ def running(daemon, *words):
                                env=os.environ | SANITIZER_OPTIONS)
     try:
         yield process
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60 * SLOW)
         assert process.returncode == 0, said
     finally:
         process.kill()
@@ -199,7 +200,7 @@ def test_a_stop_tells_who_waits_what_was_not_changed(net, write):
     while not daemon.request("status")["blacklist"]["entries"]:
         pass
     daemon.stop()
-    said = [client.communicate(timeout=60)[1] for client in waiting]
+    said = [client.communicate(timeout=60 * SLOW)[1] for client in waiting]
     daemon.start()
     after = {row["prefix"] for row in daemon.request("list")["entries"]}
     for client, text, part in zip(waiting, said, lists):

@@ -14,13 +14,13 @@ import time
 import pytest
 
 from fwdtest import kernel
-from fwdtest.sandbox import run
+from fwdtest.sandbox import rounds, run
 from fwdtest.traffic import ARRIVAL_WAIT_S, MARKER, Flow, Listener, udp, wait_until
 
 ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED = "10.1.0.2"
 
-CHANGES, AT_ONCE = 1000, 120
+CHANGES, AT_ONCE = rounds(1000), 120
 SOURCES = [f"10.1.0.{i}" for i in range(16, 48)]  # whose packets are tried
 
 

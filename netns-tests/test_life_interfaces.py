@@ -110,6 +110,7 @@ def test_a_bridge_and_its_ports_are_interfaces_as_any_other(net):
     net.host.ip("link", "set", "veth1", "master", "br0")
     net.host.ip("link", "del", "veth1")
     wait_until(lambda: xdp(daemon) == {"eth0": "native", "br0": "generic"})
+    net.host.ip("link", "set", "br0", "down")  # else kernels before 6.2 do not rename it
     net.host.ip("link", "set", "br0", "name", "other")
     wait_until(lambda: xdp(daemon) == {"eth0": "native"})
     net.host.ip("link", "set", "other", "name", "br1")

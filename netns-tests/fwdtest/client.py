@@ -13,6 +13,8 @@ import json
 import os
 import socket
 
+from .sandbox import SLOW
+
 F_ADD_SEALS, SEALS = 1033, 0x2 | 0x4 | 0x8  # linux/fcntl.h: F_SEAL_SHRINK, _GROW and _WRITE
 
 
@@ -22,7 +24,7 @@ class Client:
     def __init__(self, path, wait_s=20):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(str(path))
-        self._socket.settimeout(wait_s)
+        self._socket.settimeout(wait_s * SLOW)
         self._input = b""
 
     def __enter__(self):

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from .client import Client
-from .sandbox import run
+from .sandbox import SLOW, run
 
 BUILD = Path(os.environ.get("FWD_BUILD", Path(__file__).parents[2] / "build-dev")).resolve()
 FWD = BUILD / "daemon" / "fwd"
@@ -29,8 +29,8 @@ FWD_NEWER = BUILD / "netns-tests" / "fwd-newer"  # with maps of another ABI
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1"}
 
-START_WAIT_S = 20
-STOP_WAIT_S = 10
+START_WAIT_S = 20 * SLOW
+STOP_WAIT_S = 10 * SLOW
 
 
 def fail_on_report(text):

@@ -16,6 +16,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,8 +33,16 @@ CLONE_NEWNET = 0x40000000  # linux/sched.h
 TUNSETIFF = 0x400454CA  # linux/if_tun.h, as the three below
 IFF_TUN, IFF_TAP, IFF_NO_PI = 0x1, 0x2, 0x1000
 
+# On an emulated machine: by how much every deadline is longer.
+SLOW = float(os.environ.get("FWD_SLOW", "1"))
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count()
+
+
+def rounds(count):
+    """How often to do what is left to chance: less often on an emulated machine."""
+    return max(1, int(count / SLOW))
 
 
 def others_may_enter():
@@ -44,7 +53,7 @@ def others_may_enter():
 def run(*command, check=True, **options):
     """A command's CompletedProcess, with its output as text; a failure shows what it said."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                          timeout=options.pop("timeout", 60), **options)
+                          timeout=options.pop("timeout", 60) * SLOW, **options)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(done.args)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return done
@@ -78,7 +87,7 @@ class Namespace:
 
     def ping(self, address, source=None, count=1, wait_s=1):
         """True if all echo requests were answered."""
-        words = ["ping", "-n", "-q", "-i", "0.01", "-c", count, "-W", wait_s]
+        words = ["ping", "-n", "-q", "-i", "0.01", "-c", count, "-W", wait_s * SLOW]
         if source:
             words += ["-I", source]
         return self.run(*words, address, check=False).returncode == 0
@@ -122,7 +131,9 @@ class Interface:
         return self.namespace.ip_json("link", "show", "dev", self.name)[0]
 
     def tx_packets(self):
-        return self.link()["stats64"]["tx"]["packets"]
+        with self.namespace.inside():
+            devices = Path("/proc/thread-self/net/dev").read_text()
+        return int(re.search(rf"^ *{re.escape(self.name)}:(.*)$", devices, re.MULTILINE)[1].split()[9])
 
     def sent_packets(self):
         """What `transmit()` has sent, and anything else that it transmits."""

@@ -14,12 +14,13 @@ import socket
 import threading
 import time
 
+from .sandbox import SLOW
 from .traffic import MARKER, Listener, udp
 
 PORT = 4000
 BURST = 4  # far below the 256 packets that veth keeps for a receiver that is late
 PAUSE_S = 0.001
-ARRIVAL_WAIT_S = 3
+ARRIVAL_WAIT_S = 3 * SLOW
 
 
 class Stream:

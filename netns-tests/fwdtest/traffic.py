@@ -17,6 +17,8 @@ import socket
 import struct
 import time
 
+from .sandbox import SLOW
+
 ETH_P_ALL = 3  # linux/if_ether.h
 SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -25,9 +27,9 @@ TP_STATUS_VLAN_VALID = 1 << 4  # linux/if_packet.h
 # In every packet that is made here, and what a capture goes by.
 MARKER = b"fwd-netns-test"
 
-ARRIVAL_WAIT_S = 3  # for packets that should arrive, on a busy machine
+ARRIVAL_WAIT_S = 3 * SLOW  # for packets that should arrive, on a busy machine
 SILENCE_WAIT_S = 0.2  # for packets that should not
-COUNT_WAIT_S = 1  # for packets that are still on their way to be counted
+COUNT_WAIT_S = 1 * SLOW  # for packets that are still on their way to be counted
 
 
 def ether(sender, *vlans):
@@ -237,9 +239,9 @@ class Flow:
 
 def wait_until(condition, wait_s=5):
     """For what the daemon does on its own time, such as following an interface that appears."""
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + wait_s * SLOW
     while not condition():
-        assert time.monotonic() < deadline, f"not within {wait_s} s"
+        assert time.monotonic() < deadline, f"not within {wait_s * SLOW} s"
         time.sleep(0.02)
 
 
