@@ -6,6 +6,7 @@ from pathlib import Path
 from guest import card, fwctl, has_program, more, run, seen, show
 
 STATE, CONFIG = Path("/var/lib/fwd"), Path("/etc/fwd")
+ENABLED = "/etc/systemd/system/multi-user.target.wants/fwd.service"
 
 
 def files_of_ours():
@@ -20,7 +21,7 @@ def test_without_the_service_blocked_packets_come_in():
 
 
 def test_the_service_stops_them_again():
-    run("systemctl", "start", "fwd")
+    run("systemctl", "enable", "--now", "fwd")
     more("free")
     blocked = seen()["blocked"]
     more("free")
@@ -37,10 +38,11 @@ def test_removal_leaves_nothing_in_the_kernel_and_nothing_that_runs():
     more("blocked")
 
 
-def test_removal_leaves_the_rules_and_the_configuration_only():
+def test_removal_leaves_what_its_administrator_made_only():
+    """The rules, the configuration, and that it is enabled: should it be installed again."""
     assert (STATE / "rules.db").exists() and (CONFIG / "fwd.toml").exists()
     left = {path for path in files_of_ours() if not path.startswith(("/var/lib/dpkg/", str(STATE), str(CONFIG)))}
-    assert left == set()
+    assert left == {ENABLED}
 
 
 def test_purge_leaves_not_even_those():
