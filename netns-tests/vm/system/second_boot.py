@@ -11,7 +11,7 @@ def test_the_rules_are_back():
 
 def test_not_one_blocked_packet_was_accepted_since_the_system_started():
     more("free")
-    assert seen()["blocked"] == 0
+    assert seen()["blocked"] == 0, run("journalctl", "-b", "-o", "short-monotonic")
     [entry] = fwctl("list")["entries"]
     assert entry["packets"] > 0, "none was sent"
 
