@@ -37,12 +37,29 @@ static bool can_stay(struct attachment *at, const struct attachment_site *site, 
 
 /* ---- XDP ---- */
 
+/* Alone on the interface, one program takes the place of the other. */
+static int replace_xdp(const struct attachment_site *site, const struct xdp_state *state,
+		       struct error *err)
+{
+	_cleanup_close_ int fd = -1;
+	int r = datapath_load_xdp(site->dp, site->slot, site->link.has_l2,
+				  xdp_wants_frags(state->native), &fd, err);
+
+	if (!r)
+		r = xdp_replace(site->link.ifindex, fd, state, err);
+	if (!r)
+		r = datapath_pin_program(site->dp, site->slot, FWD_HOOK_XDP, fd, err);
+	return r;
+}
+
 static int attach_xdp_once(const struct attachment_site *site, bool native,
 			   const struct xdp_state *state, struct error *err)
 {
 	struct bpf_object *obj = NULL;
 	int fd = -1, r;
 
+	if (state->program_id && !state->dispatcher)
+		return replace_xdp(site, state, err);
 	r = datapath_open_xdp(site->dp, site->slot, site->link.has_l2, &obj, err);
 	if (r < 0)
 		return r;

@@ -66,6 +66,8 @@ struct datapath {
 	bool one_store; /* no other view is needed */
 	bool redirects_too;
 	struct fwd_view next;
+
+	struct program_set ahead; /* loaded, and not attached yet */
 };
 
 static struct fwd_view *current_view(const struct datapath *dp)
@@ -196,6 +198,7 @@ int datapath_offer_bank(struct datapath *dp, struct prefix_map *prefixes, struct
 
 	if (r < 0)
 		return r;
+	program_set_clear(&dp->ahead);
 	prefix_map_close(dp->banks[other]);
 	dp->banks[other] = prefixes;
 	return 0;
@@ -455,6 +458,7 @@ void datapath_close(struct datapath *dp)
 {
 	if (!dp)
 		return;
+	program_set_clear(&dp->ahead);
 	for (size_t i = 0; i < FWD_BANKS; i++)
 		prefix_map_close(dp->banks[i]);
 	redirect_map_close(dp->redirects);
@@ -886,8 +890,19 @@ static int reuse_map(struct bpf_object *obj, const char *name, int fd, struct er
 		     : 0;
 }
 
-/* Hands the pinned maps to an object that is open and not loaded. */
-static int reuse_maps(struct datapath *dp, struct bpf_object *obj, struct error *err)
+/* The maps that a program is loaded with, beside those that stay. */
+struct bank_maps {
+	const struct prefix_map *banks[FWD_BANKS];
+};
+
+static struct bank_maps banks_of(const struct datapath *dp)
+{
+	return (struct bank_maps){{dp->banks[0], dp->banks[1]}};
+}
+
+/* Hands the maps to an object that is open and not loaded. */
+static int reuse_maps(const struct datapath *dp, const struct bank_maps *maps,
+		      struct bpf_object *obj, struct error *err)
 {
 	char name[PREFIX_MAP_NAME_MAX];
 	int r = 0;
@@ -899,14 +914,14 @@ static int reuse_maps(struct datapath *dp, struct bpf_object *obj, struct error 
 			enum prefix_map_part part = (enum prefix_map_part)i;
 
 			prefix_map_name(part, bank, name);
-			r = reuse_map(obj, name, prefix_map_fd(dp->banks[bank], part), err);
+			r = reuse_map(obj, name, prefix_map_fd(maps->banks[bank], part), err);
 		}
 	}
 	return r;
 }
 
-int datapath_open_xdp(struct datapath *dp, u32 slot, bool has_l2, struct bpf_object **ret,
-		      struct error *err)
+static int open_xdp(const struct datapath *dp, const struct bank_maps *maps, u32 slot, bool has_l2,
+		    struct bpf_object **ret, struct error *err)
 {
 	struct xdp_bpf *skel = xdp_bpf__open();
 	int r;
@@ -916,42 +931,148 @@ int datapath_open_xdp(struct datapath *dp, u32 slot, bool has_l2, struct bpf_obj
 	skel->rodata->fwd_slot = slot;
 	skel->rodata->fwd_has_l2 = has_l2;
 	skel->rodata->fwd_has_frags = datapath_has_frags();
-	r = reuse_maps(dp, skel->obj, err);
+	r = reuse_maps(dp, maps, skel->obj, err);
 	if (!r)
 		*ret = take_pointer(&skel->obj);
 	xdp_bpf__destroy(skel);
 	return r;
 }
 
-int datapath_load_tc(struct datapath *dp, u32 slot, enum fwd_hook hook, bool has_l2, int *ret_fd,
-		     struct error *err)
+int datapath_open_xdp(struct datapath *dp, u32 slot, bool has_l2, struct bpf_object **ret,
+		      struct error *err)
+{
+	const struct bank_maps maps = banks_of(dp);
+
+	return open_xdp(dp, &maps, slot, has_l2, ret, err);
+}
+
+/* The program outlives the object that it was loaded from. */
+static int keep_program(const struct bpf_program *program, int *ret_fd, struct error *err)
+{
+	int fd = fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return error_set(err, -errno, "cannot keep a program: %s", error_name(errno));
+	*ret_fd = fd;
+	return 0;
+}
+
+static int load_xdp(const struct datapath *dp, const struct bank_maps *maps,
+		    const struct program_kind *kind, int *ret_fd, struct error *err)
+{
+	struct bpf_object *obj = NULL;
+	struct bpf_program *program;
+	int r = open_xdp(dp, maps, kind->slot, kind->has_l2, &obj, err);
+
+	if (r < 0)
+		return r;
+	program = bpf_object__next_program(obj, NULL);
+	bpf_program__set_flags(program, kind->frags ? BPF_F_XDP_HAS_FRAGS : 0);
+	r = bpf_object__load(obj);
+	r = r < 0 ? error_set(err, r, "the kernel does not load the XDP program: %s", error_name(r))
+		  : keep_program(program, ret_fd, err);
+	bpf_object__close(obj);
+	return r;
+}
+
+static int load_tc(const struct datapath *dp, const struct bank_maps *maps,
+		   const struct program_kind *kind, int *ret_fd, struct error *err)
 {
 	struct tc_bpf *skel = tc_bpf__open();
-	bool in = hook == FWD_HOOK_TC_IN;
-	int r, fd = -1;
+	bool in = kind->hook == FWD_HOOK_TC_IN;
+	int r;
 
 	if (!skel)
 		return error_set(err, -errno, "cannot open the TC programs: %s", error_name(errno));
-	skel->rodata->fwd_slot = slot;
-	skel->rodata->fwd_has_l2 = has_l2;
+	skel->rodata->fwd_slot = kind->slot;
+	skel->rodata->fwd_has_l2 = kind->has_l2;
 	bpf_program__set_autoload(skel->progs.fwd_tc_in, in);
 	bpf_program__set_autoload(skel->progs.fwd_tc_out, !in);
-	r = reuse_maps(dp, skel->obj, err);
+	r = reuse_maps(dp, maps, skel->obj, err);
 	if (!r) {
 		r = tc_bpf__load(skel);
 		if (r < 0)
 			error_set(err, r, "the kernel does not load the TC program: %s",
 				  error_name(r));
 	}
-	if (!r) {
-		fd = dup(bpf_program__fd(in ? skel->progs.fwd_tc_in : skel->progs.fwd_tc_out));
-		if (fd < 0)
-			r = error_set(err, -errno, "cannot keep a program: %s", error_name(errno));
-	}
-	tc_bpf__destroy(skel);
 	if (!r)
-		*ret_fd = fd;
+		r = keep_program(in ? skel->progs.fwd_tc_in : skel->progs.fwd_tc_out, ret_fd, err);
+	tc_bpf__destroy(skel);
 	return r;
+}
+
+static int load_program(const struct datapath *dp, const struct bank_maps *maps,
+			const struct program_kind *kind, int *ret_fd, struct error *err)
+{
+	return kind->hook == FWD_HOOK_XDP ? load_xdp(dp, maps, kind, ret_fd, err)
+					  : load_tc(dp, maps, kind, ret_fd, err);
+}
+
+static bool is_kind(const struct program_kind *a, const struct program_kind *b)
+{
+	return a->slot == b->slot && a->hook == b->hook && a->has_l2 == b->has_l2 &&
+	       a->frags == b->frags;
+}
+
+static int take_or_load(struct datapath *dp, const struct program_kind *kind, int *ret_fd,
+			struct error *err)
+{
+	const struct bank_maps maps = banks_of(dp);
+
+	for (size_t i = 0; i < dp->ahead.n; i++) {
+		struct loaded_program *loaded = &dp->ahead.items[i];
+
+		if (loaded->fd < 0 || !is_kind(&loaded->kind, kind))
+			continue;
+		*ret_fd = take_fd(&loaded->fd);
+		return 0;
+	}
+	return load_program(dp, &maps, kind, ret_fd, err);
+}
+
+int datapath_load_xdp(struct datapath *dp, u32 slot, bool has_l2, bool frags, int *ret_fd,
+		      struct error *err)
+{
+	const struct program_kind kind = {slot, FWD_HOOK_XDP, has_l2, frags};
+
+	return take_or_load(dp, &kind, ret_fd, err);
+}
+
+int datapath_load_tc(struct datapath *dp, u32 slot, enum fwd_hook hook, bool has_l2, int *ret_fd,
+		     struct error *err)
+{
+	const struct program_kind kind = {slot, (u8)hook, has_l2, false};
+
+	return take_or_load(dp, &kind, ret_fd, err);
+}
+
+/* ---- programs that are loaded ahead ---- */
+
+void program_set_clear(struct program_set *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		closep(&set->items[i].fd);
+	free(set->items);
+	*set = (struct program_set){0};
+}
+
+void datapath_load_ahead(const struct datapath *dp, unsigned bank, const struct prefix_map *offered,
+			 struct program_set *set)
+{
+	struct bank_maps maps = banks_of(dp);
+
+	maps.banks[bank] = offered;
+	for (size_t i = 0; i < set->n; i++)
+		load_program(dp, &maps, &set->items[i].kind, &set->items[i].fd, NULL);
+}
+
+void datapath_take_programs(struct datapath *dp, struct program_set *set)
+{
+	program_set_clear(&dp->ahead);
+	if (!set)
+		return;
+	dp->ahead = *set;
+	*set = (struct program_set){0};
 }
 
 static void program_path(const struct datapath *dp, u32 slot, enum fwd_hook hook,
@@ -1008,16 +1129,11 @@ u32 datapath_pinned_program(const struct datapath *dp, u32 slot, enum fwd_hook h
 /* A program of the hook, loaded to be looked at. */
 static int load_sample(struct datapath *dp, enum fwd_hook hook)
 {
-	struct bpf_object *obj = NULL;
+	const struct program_kind kind = {.hook = (u8)hook, .has_l2 = true};
+	const struct bank_maps maps = banks_of(dp);
 	int fd = -1;
 
-	if (hook != FWD_HOOK_XDP)
-		return datapath_load_tc(dp, 0, hook, true, &fd, NULL) < 0 ? -1 : fd;
-	if (datapath_open_xdp(dp, 0, true, &obj, NULL) < 0)
-		return -1;
-	if (bpf_object__load(obj) >= 0)
-		fd = dup(bpf_program__fd(bpf_object__next_program(obj, NULL)));
-	bpf_object__close(obj);
+	load_program(dp, &maps, &kind, &fd, NULL);
 	return fd;
 }
 

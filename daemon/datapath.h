@@ -153,13 +153,49 @@ struct fwd_interface *datapath_interfaces(struct datapath *dp);
 /* The kernel has XDP programs for packets in several buffers (5.18). */
 bool datapath_has_frags(void);
 
-/* The XDP program of a slot, opened with its constants and maps, not loaded. */
+/* The XDP program of a slot, opened with its constants and maps, not loaded: for libxdp. */
 int datapath_open_xdp(struct datapath *dp, u32 slot, bool has_l2, struct bpf_object **ret,
 		      struct error *err);
 
-/* Loads a slot's TC program for one direction (FWD_HOOK_TC_IN or _OUT). The caller closes it. */
+/*
+ * Loads a slot's XDP program, or its TC program for one direction (FWD_HOOK_TC_IN or _OUT); or
+ * takes one that was loaded ahead. `frags`: it takes packets in several buffers. The caller closes
+ * it.
+ */
+int datapath_load_xdp(struct datapath *dp, u32 slot, bool has_l2, bool frags, int *ret_fd,
+		      struct error *err);
 int datapath_load_tc(struct datapath *dp, u32 slot, enum fwd_hook hook, bool has_l2, int *ret_fd,
 		     struct error *err);
+
+/*
+ * Programs for maps that are still to be offered. The kernel takes some ten milliseconds to verify
+ * each: so a worker loads them, and the event loop only attaches them. Begin with zeros.
+ */
+struct program_kind {
+	u32 slot;
+	u8 hook; /* enum fwd_hook */
+	bool has_l2, frags;
+};
+
+struct program_set {
+	struct loaded_program {
+		struct program_kind kind;
+		int fd; /* -1: not loaded */
+	} * items;
+	size_t n;
+};
+
+void program_set_clear(struct program_set *set);
+
+/*
+ * From any thread, while no bank is offered and none is put in use. What cannot be loaded is left
+ * to datapath_load_xdp() and _tc(), which tell why.
+ */
+void datapath_load_ahead(const struct datapath *dp, unsigned bank, const struct prefix_map *offered,
+			 struct program_set *set);
+
+/* Takes over what was loaded for the maps that are offered now. NULL: lets go of what is left. */
+void datapath_take_programs(struct datapath *dp, struct program_set *set);
 
 /* Pins, and takes away, the program of a slot and hook. A pin that is there is replaced. */
 int datapath_pin_program(struct datapath *dp, u32 slot, enum fwd_hook hook, int fd,

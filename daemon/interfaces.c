@@ -628,6 +628,39 @@ static int check_contest(const struct interfaces *ifs, u32 slot, enum fwd_hook h
 									     : 0;
 }
 
+static struct program_kind kind_of(const struct attachment *at, u32 slot,
+				   const struct link_info *link, enum fwd_hook hook)
+{
+	return (struct program_kind){
+		.slot = slot,
+		.hook = (u8)hook,
+		.has_l2 = link->has_l2,
+		.frags = hook == FWD_HOOK_XDP && xdp_wants_frags(at->xdp.native),
+	};
+}
+
+int interfaces_list_programs(const struct interfaces *ifs, struct program_set *ret)
+{
+	const struct fwd_interface *rows = datapath_interfaces(ifs->dp);
+	struct program_set set = {calloc(FWD_MAX_INTERFACES * FWD_HOOKS, sizeof(*set.items)), 0};
+
+	if (!set.items)
+		return -ENOMEM;
+	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
+		const struct attachment *at = &ifs->slots[slot].attachment;
+		struct link_info link;
+
+		if (!rows[slot].ifindex || !links_get(ifs->links, (int)rows[slot].ifindex, &link))
+			continue;
+		for (enum fwd_hook hook = 0; hook < FWD_HOOKS; hook++)
+			if (at->program_id[hook] && (hook != FWD_HOOK_XDP || !at->xdp.dispatcher))
+				set.items[set.n++] =
+					(struct loaded_program){kind_of(at, slot, &link, hook), -1};
+	}
+	*ret = set;
+	return 0;
+}
+
 /* All hooks, whatever happens at one; the first failure is kept. */
 static void settle_link(struct interfaces *ifs, u32 slot, const struct link_info *link)
 {

@@ -62,6 +62,12 @@ int interfaces_prepare(struct interfaces *ifs, struct error *err);
 int interfaces_move(struct interfaces *ifs, struct error *err);
 
 /*
+ * What interfaces_move() will load, to be loaded ahead. A dispatcher's programs are not among it:
+ * libxdp loads them. 0 or -ENOMEM.
+ */
+int interfaces_list_programs(const struct interfaces *ifs, struct program_set *ret);
+
+/*
  * Brings everything to what is asked for: attaches, takes off, tells the redirects their targets.
  * Failures are logged and kept.
  */

@@ -136,34 +136,22 @@ static u32 mode_flag(bool native)
  * (skb_pp_cow_data() in net/core/skbuff.c), which forget how long the link-layer header is: TC then
  * takes the network header for it; seen on 6.18. For another program it joins the buffers in place.
  */
-static bool wants_frags(bool native)
+bool xdp_wants_frags(bool native)
 {
 	return native && datapath_has_frags();
 }
 
-/* Alone on the interface, we swap one program for the other in one step of the kernel. */
-static int replace_single(int ifindex, struct bpf_object *obj, const struct xdp_state *state,
-			  int *ret_fd, struct error *err)
+int xdp_replace(int ifindex, int fd, const struct xdp_state *state, struct error *err)
 {
 	_cleanup_close_ int old_fd = bpf_prog_get_fd_by_id(state->program_id);
 	LIBBPF_OPTS(bpf_xdp_attach_opts, opts, .old_prog_fd = old_fd);
-	struct bpf_program *program = bpf_object__find_program_by_name(obj, PROGRAM_NAME);
 	int r;
 
 	if (old_fd < 0)
 		return error_set(err, -errno, "cannot open the program that is attached: %s",
 				 error_name(errno));
-	bpf_program__set_flags(program, wants_frags(state->native) ? BPF_F_XDP_HAS_FRAGS : 0);
-	r = bpf_object__load(obj);
-	if (r < 0)
-		return error_set(err, r, "the kernel does not load the XDP program: %s",
-				 error_name(r));
-	r = bpf_xdp_attach(ifindex, bpf_program__fd(program),
-			   mode_flag(state->native) | XDP_FLAGS_REPLACE, &opts);
-	if (r < 0)
-		return error_set(err, r, "cannot replace the XDP program: %s", error_name(r));
-	*ret_fd = bpf_program__fd(program);
-	return 0;
+	r = bpf_xdp_attach(ifindex, fd, mode_flag(state->native) | XDP_FLAGS_REPLACE, &opts);
+	return r < 0 ? error_set(err, r, "cannot replace the XDP program: %s", error_name(r)) : 0;
 }
 
 /* libxdp takes the kernel's EEXIST for a race that it has lost, tries again and gives up. */
@@ -230,7 +218,7 @@ static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *
 		program = NULL;
 		return error_set(err, r, "libxdp does not take the program: %s", error_name(r));
 	}
-	if (wants_frags(native))
+	if (xdp_wants_frags(native))
 		xdp_program__set_xdp_frags_support(program, true);
 	r = xdp_program__attach(program, ifindex, native ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0);
 	if (r < 0)
@@ -252,8 +240,6 @@ int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool nativ
 				 "nobody: take it off (ip link set dev %s xdp off), or load it by "
 				 "xdp-loader, which shares",
 				 state->foreign_name, state->foreign_id, name, name);
-	if (state->program_id && !state->dispatcher)
-		return replace_single(ifindex, obj, state, ret_fd, err);
 	r = attach_shared(ifindex, obj, native, &fd, err);
 	if (!r && state->program_id)
 		r = detach_others(ifindex, owner, datapath_program_id(fd), err);

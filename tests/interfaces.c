@@ -146,6 +146,76 @@ Test(interfaces, moves_what_is_attached)
 	tear_down();
 }
 
+/* ---- programs that are loaded ahead ---- */
+
+/* For the maps that are offered then. */
+static struct program_set load_ahead(void)
+{
+	unsigned bank = datapath_offered_bank(dp);
+	struct prefix_map *map = build(bank);
+	struct program_set set = {0};
+	struct error err;
+
+	cr_assert_eq(interfaces_list_programs(ifs, &set), 0);
+	cr_assert_gt(set.n, 0);
+	datapath_load_ahead(dp, bank, map, &set);
+	cr_assert_eq(datapath_offer_bank(dp, map, &err), 0, "%s", err.text);
+	return set;
+}
+
+Test(interfaces, moves_to_programs_that_were_loaded_ahead)
+{
+	u32 expected[FWD_HOOKS] = {0};
+	struct program_set set;
+	struct error err;
+
+	set_up(&loopback);
+	set = load_ahead();
+	for (size_t i = 0; i < set.n; i++)
+		expected[set.items[i].kind.hook] = datapath_program_id(set.items[i].fd);
+	datapath_take_programs(dp, &set);
+	cr_expect_eq(set.n, 0, "they are the datapath's");
+	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
+	expect_moved(true, "moved");
+	cr_expect_neq(expected[FWD_HOOK_TC_OUT], 0);
+	for (u32 hook = 0; hook < FWD_HOOKS; hook++)
+		if (expected[hook])
+			cr_expect_eq(attached(hook), expected[hook], "hook %u", hook);
+	tear_down();
+}
+
+Test(interfaces, moves_to_no_program_of_other_maps)
+{
+	struct program_set set;
+	struct error err;
+
+	set_up(&loopback);
+	set = load_ahead();
+	datapath_take_programs(dp, &set);
+	offer_bank();
+	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
+	expect_moved(true, "moved");
+	tear_down();
+}
+
+Test(interfaces, loads_what_could_not_be_loaded_ahead)
+{
+	struct program_set set;
+	struct error err;
+
+	set_up(&loopback);
+	set = load_ahead();
+	for (size_t i = 0; i < set.n; i++) {
+		closep(&set.items[i].fd);
+		set.items[i].fd = -1;
+	}
+	datapath_take_programs(dp, &set);
+	cr_expect_eq(interfaces_move(ifs, &err), 0, "%s", err.text);
+	expect_moved(true, "moved");
+	datapath_take_programs(dp, NULL);
+	tear_down();
+}
+
 /* V4: a program that stayed behind would look for one bank's roots in another's maps. */
 Test(interfaces, moves_programs_that_could_not_be_seen_before)
 {
