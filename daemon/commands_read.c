@@ -57,7 +57,7 @@ static json_t *make_row(const struct daemon *daemon, enum prefix_table table,
 	} else {
 		set_text(row, "left_s", NULL);
 	}
-	prefix_map_read(rules_map(daemon->rules), table, &rule->prefix, &state);
+	rules_read_entry(daemon->rules, table, &rule->prefix, &state);
 	set_counters(row, &state);
 	return row;
 }
@@ -243,7 +243,7 @@ static void sum_hits(const struct daemon *daemon, const struct ruleset *set,
 
 	*ret = (struct prefix_state){0};
 	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor)) {
-		if (!prefix_map_read(rules_map(daemon->rules), TABLE_BLOCK, &rule->prefix, &state))
+		if (!rules_read_entry(daemon->rules, TABLE_BLOCK, &rule->prefix, &state))
 			continue;
 		ret->packets += state.packets;
 		ret->bytes += state.bytes;

@@ -492,6 +492,8 @@ static void detach(struct daemon *daemon)
 
 void daemon_stop(struct daemon *daemon)
 {
+	if (daemon->rules)
+		rules_stop(daemon->rules);
 	/* What it is at work on is not made; rules_close() tells who waits for it. */
 	worker_close(daemon->worker);
 	if (daemon->rules && !daemon->broker_lost &&

@@ -181,21 +181,15 @@ static int project(struct rules *rules, const struct prefix_change_list *list, s
 	return 0;
 }
 
-/* Of an earlier daemon that died before it could give the bank up. */
-static int empty_other_bank(struct rules *rules, struct error *err)
-{
-	return prefix_map_is_large(datapath_offered(rules->dp)) ? change_offer_empty(rules, err)
-								: 0;
-}
-
 /* Brings what is adopted to the policy. */
 static int update(struct rules *rules, const struct prefix_item *items, size_t n, struct error *err)
 {
 	struct prefix_change_list list = {0};
-	int r = empty_other_bank(rules, err);
+	int r;
 
-	if (r < 0)
-		return r;
+	/* An earlier daemon has stopped before it could give it up. */
+	if (prefix_map_is_large(datapath_offered(rules->dp)))
+		bank_release_later(rules);
 	if (datapath_is_whole(rules->dp)) {
 		if (prefix_map_diff(datapath_prefixes(rules->dp), items, n, &list) < 0)
 			return error_no_memory(err);
@@ -313,6 +307,7 @@ void rules_close(struct rules *rules)
 	if (!rules)
 		return;
 	change_drop_all(rules);
+	sd_event_source_disable_unref(rules->release);
 	datapath_close(rules->dp);
 	policy_free(rules->policy);
 	config_free(rules->config);
@@ -701,6 +696,7 @@ static int submit_small(struct rules *rules, struct rules_request *request, stru
 	case RULES_RESIZE:
 	case RULES_SNAPSHOT:
 	case RULES_VERIFY:
+	case RULES_RELEASE:
 		return -E2BIG;
 	}
 	return -EINVAL;

@@ -30,6 +30,12 @@ int rules_open(struct config *config, struct store *store, struct interfaces *if
 	       struct worker *worker, const struct local_list *locals, struct rules **ret,
 	       struct error *err);
 /*
+ * Before the worker is closed: a change that is in force already, and waits for the worker alone,
+ * is told so.
+ */
+void rules_stop(struct rules *rules);
+
+/*
  * Packets go on to be filtered. Large changes that are not done are not made: -ECANCELED, which
  * their done() is told from within.
  */
@@ -48,6 +54,10 @@ struct policy_sets rules_sets(const struct rules *rules, enum prefix_table table
 /* What packets see. */
 const struct prefix_map *rules_map(const struct rules *rules);
 
+/* As prefix_map_read() of it; hits from before other maps came into use are always among them. */
+bool rules_read_entry(const struct rules *rules, enum prefix_table table,
+		      const struct prefix *prefix, struct prefix_state *ret);
+
 enum rules_kind {
 	RULES_ADD,	    /* block prefixes, or put them on the allowlist */
 	RULES_REMOVE,	    /* -ENOENT: one of them is not a runtime rule; then none is removed */
@@ -59,6 +69,7 @@ enum rules_kind {
 	RULES_RESIZE,	    /* fit the maps to what is in them */
 	RULES_SNAPSHOT,	    /* put one file in the place of many stored changes of a table */
 	RULES_VERIFY,	    /* compare the kernel and the store with the rules; changes nothing */
+	RULES_RELEASE,	    /* give the memory of maps back that are no longer used */
 };
 
 /* A configuration and its policy. */

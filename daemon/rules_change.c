@@ -46,6 +46,7 @@ struct change {
 	struct config_errors errors;
 	struct prefix_change_list list; /* the difference, */
 	struct prefix_map *prefixes;	/* or a new bank, */
+	struct program_set programs;	/* the programs for it, */
 	bool offered;			/* which is the datapath's already */
 	struct rule *puts;		/* of RULES_ADD without a bulk */
 	struct store_bulk *bulk;
@@ -72,6 +73,7 @@ static void clear_result(struct change *change)
 	config_errors_clear(&change->errors);
 	free(change->list.items);
 	prefix_map_close(change->prefixes);
+	program_set_clear(&change->programs);
 	free(change->puts);
 	store_bulk_drop(change->bulk);
 	store_snapshot_drop(change->snapshot);
@@ -412,6 +414,7 @@ static int change_policy(struct change *change, struct error *err)
 	case RULES_RESIZE:
 	case RULES_SNAPSHOT:
 	case RULES_VERIFY:
+	case RULES_RELEASE:
 		return 0;
 	}
 	return -EINVAL;
@@ -476,6 +479,11 @@ static bool grows(const struct change *change, size_t n)
 	return change->rebuild && n >= change->capacity / 2;
 }
 
+static void load_programs(struct change *change)
+{
+	datapath_load_ahead(change->rules->dp, change->bank, change->prefixes, &change->programs);
+}
+
 static int make_maps(struct change *change, struct error *err)
 {
 	_cleanup_free_ struct prefix_item *before = NULL, *after = NULL;
@@ -495,10 +503,12 @@ static int make_maps(struct change *change, struct error *err)
 	if (!change->rebuild && change->list.n <= RULES_SMALL)
 		return 0;
 	change->list.n = 0;
-	return grows(change, n_after)
-		       ? prefix_map_build_growing(after, n_after, change->bank, &change->prefixes,
-						  err)
-		       : prefix_map_build(after, n_after, change->bank, &change->prefixes, err);
+	r = grows(change, n_after)
+		    ? prefix_map_build_growing(after, n_after, change->bank, &change->prefixes, err)
+		    : prefix_map_build(after, n_after, change->bank, &change->prefixes, err);
+	if (!r)
+		load_programs(change);
+	return r;
 }
 
 /* ---- the worker: what is to be durable ---- */
@@ -569,6 +579,7 @@ static int write_files(struct change *change, struct error *err)
 	case RULES_RESIZE:
 	case RULES_SNAPSHOT:
 	case RULES_VERIFY:
+	case RULES_RELEASE:
 		return 0;
 	}
 	return -EINVAL;
@@ -919,44 +930,6 @@ static int enforce(struct change *change, struct error *err)
 	return 0;
 }
 
-static int offer(struct rules *rules, struct prefix_map *prefixes, struct error *err)
-{
-	int r = datapath_offer_bank(rules->dp, prefixes, err);
-
-	if (r < 0)
-		prefix_map_close(prefixes);
-	return r;
-}
-
-int change_offer_empty(struct rules *rules, struct error *err)
-{
-	struct prefix_map *empty = NULL;
-	int r = prefix_map_build(NULL, 0, datapath_offered_bank(rules->dp), &empty, err);
-
-	return r < 0 ? r : offer(rules, empty, err);
-}
-
-/* Gives the memory of the bank that is not in use back. */
-static void empty_bank(struct rules *rules)
-{
-	struct error err;
-	int r = change_offer_empty(rules, &err);
-
-	if (!r)
-		r = interfaces_move(rules->ifs, &err);
-	if (r < 0)
-		log_warning("cannot give the memory of maps back that are no longer used: %s",
-			    err.text);
-}
-
-/* Hits that came in the old bank count in the new one. */
-static void retire_bank(struct rules *rules)
-{
-	grace_wait();
-	prefix_map_add_counters(datapath_offered(rules->dp), datapath_prefixes(rules->dp));
-	empty_bank(rules);
-}
-
 /* Attaches and moves programs, which changes nothing of what packets see. */
 static int prepare(struct change *change, struct error *err)
 {
@@ -969,6 +942,7 @@ static int prepare(struct change *change, struct error *err)
 			return r;
 		change->prefixes = NULL;
 		change->offered = true;
+		datapath_take_programs(rules->dp, &change->programs);
 	}
 	if (is_reload(change))
 		r = interfaces_prepare(rules->ifs, err);
@@ -977,6 +951,7 @@ static int prepare(struct change *change, struct error *err)
 		r = 0;
 	if (!r && change->offered)
 		r = interfaces_move(rules->ifs, err);
+	datapath_take_programs(rules->dp, NULL);
 	return r;
 }
 
@@ -1023,10 +998,9 @@ static int put_in_force(struct change *change, struct error *err)
 		adopt_policy(change);
 	/* Of what is in force now, the old one or the new one. */
 	want(rules, rules->config, rules->policy);
-	if (change->offered && r < 0)
-		empty_bank(rules);
-	else if (change->offered)
-		retire_bank(rules);
+	rules->hits_to_come = change->offered && !r;
+	if (change->offered)
+		bank_release_later(rules);
 	if (is_reload(change))
 		interfaces_settle(rules->ifs);
 	return r;
@@ -1039,6 +1013,8 @@ static void begin(struct rules *rules);
 /* True: it has to be made once more, from what is there now. */
 static bool must_repeat(struct change *change)
 {
+	if (change->request.kind == RULES_SNAPSHOT || change->request.kind == RULES_RELEASE)
+		return false;
 	/* A difference, or what was caught up with, may not fit; a bank made anew does. */
 	if (change->end.r == -E2BIG && !change->rebuild) {
 		change->rebuild = true;
@@ -1079,43 +1055,102 @@ static bool must_go_on(struct change *change)
 	return step != VERIFICATION_DONE;
 }
 
-static void finish(void *data)
+/* Of a change that nobody asked for. */
+static void log_failure(const struct change *change)
 {
-	struct change *change = data;
-	struct rules *rules = change->rules;
-	struct rules_end *end = &change->end;
-	bool resized = change->request.kind == RULES_RESIZE;
-	bool stored = change->request.kind == RULES_SNAPSHOT;
-	bool looked = only_looks(change);
+	const char *text = change->end.err.text;
 
-	if (stored)
-		end_snapshot(change);
-	else if (!end->r && change->lost_note)
-		end->r = error_no_memory(&end->err);
-	else if (!end->r && !looked)
-		end->r = put_in_force(change, &end->err);
-	if ((!stored && must_repeat(change)) || (change->verification && must_go_on(change))) {
-		clear_result(change);
-		begin(rules);
-		return;
-	}
+	if (change->request.kind == RULES_SNAPSHOT)
+		log_error("cannot put stored changes together: %s", text);
+	else if (change->request.kind == RULES_RELEASE)
+		log_warning("cannot give the memory of maps back that are no longer used: %s; the "
+			    "next large change does",
+			    text);
+	else
+		log_error("cannot fit the maps to their content: %s", text);
+}
+
+static void tell(struct change *change)
+{
+	struct rules_end *end = &change->end;
+
 	end->errors = change->errors.n ? &change->errors : NULL;
 	end->replaced = change->replaced.config ? &change->replaced : NULL;
-	/* Still the first, so that what done() submits waits for its turn. */
 	if (change->later.done)
 		change->later.done(change->later.data, end);
 	else if (end->r < 0)
-		log_error("cannot %s: %s",
-			  stored ? "put stored changes together" : "fit the maps to their content",
-			  end->err.text);
+		log_failure(change);
+}
+
+static void conclude(struct change *change)
+{
+	struct rules *rules = change->rules;
+	enum rules_kind kind = change->request.kind;
+
+	/* Still the first, so that what done() submits waits for its turn. */
+	tell(change);
 	rules->changes = change->next;
 	change_free(change);
 	begin(rules);
 	/* One that failed would only fail again. */
-	if (!resized)
+	if (kind != RULES_RESIZE)
 		change_keep_fitting(rules);
-	if (!stored)
+	if (kind != RULES_SNAPSHOT)
 		change_keep_stored(rules);
+}
+
+static void go_on(struct change *change)
+{
+	if (must_repeat(change) || (change->verification && must_go_on(change))) {
+		clear_result(change);
+		begin(change->rules);
+	} else {
+		conclude(change);
+	}
+}
+
+/* In the thread. */
+static void wait_for_hits(void *data)
+{
+	grace_wait();
+}
+
+static void end_with_hits(void *data)
+{
+	struct change *change = data;
+
+	bank_take_hits(change->rules);
+	go_on(change);
+}
+
+static void put_through(struct change *change)
+{
+	struct rules_end *end = &change->end;
+
+	if (change->request.kind == RULES_SNAPSHOT)
+		end_snapshot(change);
+	else if (end->r < 0)
+		return;
+	else if (change->request.kind == RULES_RELEASE)
+		end->r = prepare(change, &end->err);
+	else if (change->lost_note)
+		end->r = error_no_memory(&end->err);
+	else if (!only_looks(change))
+		end->r = put_in_force(change, &end->err);
+}
+
+static void finish(void *data)
+{
+	struct change *change = data;
+	struct rules *rules = change->rules;
+
+	put_through(change);
+	if (!rules->hits_to_come) {
+		go_on(change);
+	} else if (worker_run(rules->worker, wait_for_hits, end_with_hits, change) < 0) {
+		grace_wait();
+		end_with_hits(change);
+	}
 }
 
 static int make_bulk(struct change *change, struct error *err)
@@ -1135,9 +1170,29 @@ static int make_bulk(struct change *change, struct error *err)
 	return store_bulk_new(change->rules->store, &bulk, &change->bulk, err);
 }
 
+/* In the thread: a bank that holds nothing. */
+static void make_empty_bank(void *data)
+{
+	struct change *change = data;
+	struct rules_end *end = &change->end;
+
+	end->r = prefix_map_build(NULL, 0, change->bank, &change->prefixes, &end->err);
+	if (!end->r)
+		load_programs(change);
+}
+
 /* The worker does nothing with what could not be begun. */
 static void give_up(void *data)
 {
+}
+
+static void (*work_of(const struct change *change))(void *data)
+{
+	if (change->end.r < 0)
+		return give_up;
+	if (change->request.kind == RULES_SNAPSHOT)
+		return write_snapshot;
+	return change->request.kind == RULES_RELEASE ? make_empty_bank : work;
 }
 
 /* 0 or -ENOMEM; what else fails, finish() tells. */
@@ -1151,18 +1206,15 @@ static int start_work(struct change *change)
 	change->created_s = wall_s();
 	change->expires_ns = rules_end_of_add(&change->request);
 	if (policy_clone(rules->policy, &change->before) < 0 ||
-	    local_list_copy(&rules->locals, &change->locals) < 0)
+	    local_list_copy(&rules->locals, &change->locals) < 0 ||
+	    interfaces_list_programs(rules->ifs, &change->programs) < 0)
 		end->r = error_no_memory(&end->err);
 	if (!end->r && change->request.kind == RULES_SNAPSHOT)
 		end->r = store_snapshot_new(rules->store, (enum store_table)change->request.table,
 					    &change->snapshot, &end->err);
 	else if (!end->r)
 		end->r = make_bulk(change, &end->err);
-	return worker_run(rules->worker,
-			  end->r	     ? give_up
-			  : change->snapshot ? write_snapshot
-					     : work,
-			  finish, change);
+	return worker_run(rules->worker, work_of(change), finish, change);
 }
 
 /* The next change, if there is one. */
@@ -1217,6 +1269,22 @@ void change_keep_fitting(struct rules *rules)
 		change_start(rules, &request, &(struct rules_later){0});
 }
 
+void rules_stop(struct rules *rules)
+{
+	struct change *change = rules->changes;
+
+	if (!rules->hits_to_come)
+		return;
+	grace_wait();
+	bank_take_hits(rules);
+	/* Most of it is still to be done. */
+	if (change->verification)
+		return;
+	tell(change);
+	rules->changes = change->next;
+	change_free(change);
+}
+
 void change_drop_all(struct rules *rules)
 {
 	struct rules_end end = {0};
@@ -1260,14 +1328,14 @@ int change_bank_now(struct rules *rules, const struct prefix_item *items, size_t
 		    struct error *err)
 {
 	struct datapath_change staged = {.offered_bank = true, .flags = rules->policy->flags};
-	struct prefix_map *prefixes = NULL;
+	_cleanup_(prefix_map_closep) struct prefix_map *prefixes = NULL;
 	int r = prefix_map_build(items, n, datapath_offered_bank(rules->dp), &prefixes, err);
 
+	if (!r)
+		r = datapath_offer_bank(rules->dp, prefixes, err);
 	if (r < 0)
 		return r;
-	r = offer(rules, prefixes, err);
-	if (r < 0)
-		return r;
+	take_pointer(&prefixes);
 	/* What an earlier daemon attached is known once it is settled. */
 	interfaces_settle(rules->ifs);
 	r = interfaces_move(rules->ifs, err);
@@ -1276,6 +1344,8 @@ int change_bank_now(struct rules *rules, const struct prefix_item *items, size_t
 	if (r < 0)
 		return r;
 	datapath_commit(rules->dp);
-	retire_bank(rules);
+	grace_wait();
+	bank_take_hits(rules);
+	bank_release_later(rules);
 	return 0;
 }

@@ -22,6 +22,8 @@ struct rules {
 	struct local_list locals; /* owned */
 	bool adopted;
 	struct change *changes;		  /* large ones, in order; the first is being made */
+	bool hits_to_come;		  /* of the bank that the first of them has replaced */
+	sd_event_source *release;	  /* NULL: there was no exchange yet */
 	size_t stored_least[TABLE_COUNT]; /* so many stored changes ask for a snapshot, more than
 					     STORE_BULKS_MANY */
 };
@@ -116,9 +118,14 @@ void change_note(struct rules *rules, enum prefix_table table, const struct pref
 /* Gives them all up, behind worker_close(), and says so: -ECANCELED. */
 void change_drop_all(struct rules *rules);
 
-/* Puts an empty bank in the place of the one that is not in use. */
-int change_offer_empty(struct rules *rules, struct error *err);
-
 /* At the start: has packets see the items in a new bank. */
 int change_bank_now(struct rules *rules, const struct prefix_item *items, size_t n,
 		    struct error *err);
+
+/* ---- behind an exchange of banks ---- */
+
+/* Counts what the bank before has counted: behind a grace period, so that it is all there. */
+void bank_take_hits(struct rules *rules);
+
+/* Gives the memory of the bank that is not in use back, in a while. */
+void bank_release_later(struct rules *rules);

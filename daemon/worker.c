@@ -128,6 +128,11 @@ int worker_run(struct worker *worker, void (*work)(void *data), void (*done)(voi
 	return 0;
 }
 
+sd_event *worker_event(const struct worker *worker)
+{
+	return sd_event_source_get_event(worker->source);
+}
+
 bool worker_busy(const struct worker *worker)
 {
 	return worker->n;

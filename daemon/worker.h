@@ -29,5 +29,8 @@ DEFINE_CLEANUP(struct worker *, worker_close);
 int worker_run(struct worker *worker, void (*work)(void *data), void (*done)(void *data),
 	       void *data) __attribute__((warn_unused_result));
 
+/* The event loop that it was opened with. */
+sd_event *worker_event(const struct worker *worker);
+
 /* A job waits or runs, or its done() is still to be called; within the last one's it is false. */
 bool worker_busy(const struct worker *worker);

@@ -382,6 +382,128 @@ Test(rules_change, a_resize_keeps_everything)
 	expect_agreement();
 }
 
+/* ---- the bank that is left ---- */
+
+static bool holds_memory(void)
+{
+	return prefix_map_is_large(datapath_offered(rules_datapath(rules)));
+}
+
+static void make_two_large_banks(void)
+{
+	submit_ok(many(RULES_ADD, 0, LARGE));
+	submit_ok(many(RULES_ADD, LARGE, LARGE));
+	cr_expect(holds_memory(), "the next exchange might be near");
+}
+
+static void run_until_idle(void)
+{
+	do
+		cr_assert_gt(sd_event_run(event, 30 * 1000 * 1000), 0, "nothing happens");
+	while (worker_busy(worker));
+}
+
+Test(rules_change, maps_that_were_left_are_given_back_in_a_while)
+{
+	unsigned used;
+
+	start("");
+	make_two_large_banks();
+	used = bank();
+	while (holds_memory())
+		run_until_idle();
+	cr_expect_eq(bank(), used);
+	cr_expect_eq(blocked(), 2 * LARGE);
+	expect_agreement();
+}
+
+Test(rules_change, a_start_gives_maps_back_that_were_left)
+{
+	start("");
+	make_two_large_banks();
+	restart("");
+	cr_expect(rules_adopted(rules));
+	while (holds_memory())
+		run_until_idle();
+	expect_agreement();
+}
+
+Test(rules_change, maps_that_cannot_be_given_back_are_the_next_exchange_s)
+{
+	start("");
+	make_two_large_banks();
+	refuse = REFUSE_MOVE;
+	while (refuse)
+		run_until_idle();
+	cr_expect_eq(blocked(), 2 * LARGE);
+	expect_agreement();
+	submit_ok(many(RULES_REMOVE, 0, LARGE));
+	expect_agreement();
+}
+
+/* Up to where its maps are in use, and their hits are not taken over. */
+static void exchange_without_hits(struct ending *ending)
+{
+	unsigned first = bank();
+
+	set_hits("192.0.2.1", 7, 5);
+	cr_assert_eq(submit_later(many(RULES_ADD, 0, LARGE), ending), -EINPROGRESS);
+	hold_worker();
+	while (bank() == first)
+		cr_assert_gt(sd_event_run(event, 30 * 1000 * 1000), 0, "nothing happens");
+	cr_expect_eq(ending->n_done, 0);
+	cr_expect_eq(entry_of("192.0.2.1").packets, 0);
+}
+
+Test(rules_change, hits_of_the_maps_before_are_seen_all_the_time)
+{
+	const struct prefix prefix = prefix_of("192.0.2.1");
+	struct prefix_state state;
+	struct ending ending;
+
+	start("blacklist.addresses = ['192.0.2.1']");
+	exchange_without_hits(&ending);
+	cr_assert(rules_read_entry(rules, TABLE_BLOCK, &prefix, &state));
+	cr_expect_eq(state.packets, 7);
+	cr_expect_eq(state.last_hit, 5);
+	release_worker();
+	await(&ending);
+	cr_expect_eq(entry_of("192.0.2.1").packets, 7);
+	cr_assert(rules_read_entry(rules, TABLE_BLOCK, &prefix, &state));
+	cr_expect_eq(state.packets, 7);
+	expect_agreement();
+}
+
+Test(rules_change, a_stop_takes_hits_over_and_tells_of_what_is_in_force)
+{
+	struct ending ending;
+
+	start("blacklist.addresses = ['192.0.2.1']");
+	exchange_without_hits(&ending);
+	release_worker();
+	restart("blacklist.addresses = ['192.0.2.1']");
+	cr_expect_eq(ending.n_done, 1);
+	cr_expect_eq(ending.r, 0);
+	cr_expect_eq(ending.count.added, LARGE);
+	cr_expect_eq(entry_of("192.0.2.1").packets, 7);
+	expect_agreement();
+}
+
+Test(rules_change, without_memory_for_the_wait_hits_are_taken_over_at_once)
+{
+	struct ending ending;
+
+	start("blacklist.addresses = ['192.0.2.1']");
+	set_hits("192.0.2.1", 7, 5);
+	cr_assert_eq(submit_later(many(RULES_ADD, 0, LARGE), &ending), -EINPROGRESS);
+	refuse = REFUSE_JOB;
+	await(&ending);
+	refuse = 0;
+	cr_expect_eq(ending.r, 0);
+	cr_expect_eq(entry_of("192.0.2.1").packets, 7);
+	expect_agreement();
+}
+
 /* As room is made ahead of small changes. */
 Test(rules_change, a_difference_that_leaves_little_room_is_followed_by_a_resize)
 {
