@@ -22,6 +22,13 @@
 /* Slots of a table that entries with an end may take; each of them can need a list. */
 #define TABLE_LISTS_MAX 4096
 
+/*
+ * Lines beside those of the content. A change of a thousand prefixes leaves some two thousand
+ * lines, and with a hundred such changes a second several of them wait for the same grace period.
+ */
+#define LINES_LEAST   1024
+#define LINES_GROWING 8192
+
 /* From here on, as much room again would be a lot of memory. */
 #define LARGE_FROM (256u << 10)
 
@@ -439,7 +446,8 @@ static u32 room_for_entries(size_t n, size_t least, bool growing)
 /* Changes copy what they touch, and what they leave waits for a grace period. */
 static u32 room_for_lines(u32 used, u32 tables, bool growing)
 {
-	return used + used / 8 + (u32)room_beside(used, growing) + 1024 + tables * FWD_TABLE_LINES;
+	return used + used / 8 + (u32)room_beside(used, growing) +
+	       (growing ? LINES_GROWING : LINES_LEAST) + tables * FWD_TABLE_LINES;
 }
 
 static int fill_entries(struct prefix_map *map, const struct prefix_item *items, size_t n,
@@ -748,17 +756,18 @@ u32 prefix_map_capacity(const struct prefix_map *map)
 	return entries_capacity(map->entries[0]) + entries_capacity(map->entries[1]);
 }
 
-static bool fits(u32 used, u32 capacity)
+static bool fits(u32 used, u32 capacity, u32 spare)
 {
-	return capacity - used >= capacity / 32 + 8 && capacity / 4 <= used + 4096;
+	return capacity - used >= capacity / spare + 8 && capacity / 4 <= used + 4096;
 }
 
 bool prefix_map_fits(const struct prefix_map *map)
 {
 	for (size_t i = 0; i < FAMILIES; i++)
-		if (!fits(entries_used(map->entries[i]), entries_capacity(map->entries[i])))
+		if (!fits(entries_used(map->entries[i]), entries_capacity(map->entries[i]), 32))
 			return false;
-	return fits(line_pool_used(map->pool), line_pool_capacity(map->pool));
+	/* Changes wait for a grace period where there are no more lines. */
+	return fits(line_pool_used(map->pool), line_pool_capacity(map->pool), 16);
 }
 
 bool prefix_map_is_large(const struct prefix_map *map)
