@@ -17,6 +17,8 @@
 /* Every bound of the control socket. */
 #define REQUEST_MAX_BYTES (64u << 10) /* a request's line, newline and all */
 #define REPLY_MAX_BYTES	  (1u << 20)  /* an answer's line, newline and all */
+#define REPLIES_MAX_BYTES (16u << 20) /* long answers that are not taken, of all connections */
+#define REPLY_LONG_BYTES  (16u << 10) /* an answer's line that is longer is a long one */
 #define CLIENTS_MAX	  1024	      /* connections at once */
 #define REQUEST_TIMEOUT_S 30	      /* from connecting, or the last answer, to a whole request */
 #define REPLY_TIMEOUT_S	  30	      /* without the client taking a byte of an answer */

@@ -65,6 +65,7 @@ struct control {
 	sd_event_source *accept;
 	struct connection *connections;
 	size_t n;
+	size_t out_bytes;	 /* of all connections */
 	struct asker *abandoned; /* their connections have gone; answers are still to come */
 	size_t n_abandoned;
 };
@@ -100,6 +101,14 @@ static void abandoned_free(struct asker *asker)
 	free(asker);
 }
 
+static void drop_out(struct connection *c)
+{
+	c->control->out_bytes -= c->out_size;
+	free(c->out);
+	c->out = NULL;
+	c->out_size = c->out_sent = 0;
+}
+
 static void connection_free(struct connection *c)
 {
 	if (c->link) {
@@ -119,9 +128,11 @@ static void connection_free(struct connection *c)
 	closep(&c->list_fd);
 	closep(&c->fd);
 	free(c->in);
-	free(c->out);
+	drop_out(c);
 	free(c);
 }
+
+static int refuse(struct connection *c, int code, const char *message);
 
 static int queue(struct connection *c, json_t *object)
 {
@@ -131,16 +142,21 @@ static int queue(struct connection *c, json_t *object)
 	json_decref(object);
 	if (!line)
 		return -ENOMEM;
-	size = strlen(line);
-	if (size + 1 > REPLY_MAX_BYTES) {
+	size = strlen(line) + 1;
+	if (size > REPLY_MAX_BYTES) {
 		free(line);
 		return -EMSGSIZE;
 	}
-	line[size] = '\n'; /* in the place of the NUL */
-	free(c->out);
+	if (size > REPLY_LONG_BYTES && c->control->out_bytes + size > REPLIES_MAX_BYTES) {
+		free(line);
+		return refuse(c, -EBUSY,
+			      "too many long answers wait for others to read them; try again");
+	}
+	line[size - 1] = '\n'; /* in the place of the NUL */
+	drop_out(c);
 	c->out = line;
-	c->out_size = size + 1;
-	c->out_sent = 0;
+	c->out_size = size;
+	c->control->out_bytes += size;
 	return 0;
 }
 
@@ -299,9 +315,7 @@ static int flush(struct connection *c, bool *ret_progress)
 		c->out_sent += (size_t)n;
 		*ret_progress = true;
 	}
-	free(c->out);
-	c->out = NULL;
-	c->out_size = c->out_sent = 0;
+	drop_out(c);
 	return 0;
 }
 

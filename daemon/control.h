@@ -5,7 +5,8 @@
  *
  *   C1  One request of a connection is handled a turn of the event loop, so that no client holds up
  *       another one.
- *   C2  A connection's memory is bounded: a request's line, and the answers not yet taken.
+ *   C2  A connection's memory is bounded: a request's line, and the answer not yet taken; and so is
+ *       that of all their answers. Short answers, which are most, are bounded by the connections.
  *   C3  A peer that the kernel does not vouch for is answered with an error and closed. A request
  *       above the peer's privilege is answered with an error before the handler sees it. Both are
  *       logged.

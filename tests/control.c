@@ -790,6 +790,53 @@ Test(control, a_client_that_does_not_read_delays_nobody)
 	close(fd);
 }
 
+/* Connections that each hold an answer which nobody reads. Returns how many there are. */
+static size_t fill_with_answers(int *fds, size_t n)
+{
+	char peeked[64];
+
+	for (size_t i = 0; i < n; i++) {
+		fds[i] = connect_client();
+		send_text(fds[i], LONG);
+		cr_assert_gt(recv(fds[i], peeked, sizeof(peeked), MSG_PEEK), 0);
+		if (memmem(peeked, sizeof(peeked), "\"ok\":false", 10))
+			return i;
+	}
+	return n;
+}
+
+Test(control, refuses_long_answers_while_others_do_not_read_theirs)
+{
+	int fds[32], fd, lister;
+	size_t n;
+
+	hurry = 1;
+	fd = connect_client();
+	lister = connect_client();
+	n = fill_with_answers(fds, ARRAY_SIZE(fds));
+	cr_assert_lt(n, ARRAY_SIZE(fds), "none is refused");
+	cr_expect_eq(n, REPLIES_MAX_BYTES / LONG_TEXT, "%zu answers are held", n);
+	expect_error(fds[n], ERROR_CODE_BUSY, "too many long answers");
+	cr_expect(is_closed(fds[n]));
+	for (int i = 0; i < 100; i++) {
+		send_text(fd, STATUS);
+		expect_answer(fd, "status");
+	}
+	/* Its lines are short. */
+	send_text(lister, LIST);
+	expect_answer(lister, "list");
+	close(fds[0]);
+	settle();
+	send_text(fd, LONG);
+	json_decref(receive(fd));
+	send_text(fd, STATUS);
+	expect_answer(fd, "status");
+	for (size_t i = 1; i <= n; i++)
+		close(fds[i]);
+	close(fd);
+	close(lister);
+}
+
 Test(control, a_long_listing_delays_nobody)
 {
 	int lister = connect_client(), fd = connect_client();
