@@ -8,6 +8,8 @@
 
 /* Rows of a listing in one line: some 100 KiB, far below REPLY_MAX_BYTES. */
 #define ROWS_AT_ONCE 400
+/* Rules that a turn looks at for them: others wait for it, and few may be of the origin. */
+#define LOOKED_AT_ONCE 16384
 
 static const char *const verdict_names[] = {
 	[FWD_PASS] = "pass",	       [FWD_DROP] = "drop",	      [FWD_ALLOW] = "allow",
@@ -100,7 +102,7 @@ static json_t *fill_rows(const struct daemon *daemon, struct listing *listing, b
 	struct policy_walk walk;
 	const struct rule *rule;
 	bool more = false;
-	size_t set;
+	size_t set, looked = 0;
 
 	policy_walk_start(&walk, &sets, from);
 	while (rows && (rule = policy_walk_next(&walk, &set))) {
@@ -111,7 +113,7 @@ static json_t *fill_rows(const struct daemon *daemon, struct listing *listing, b
 		if (is_behind(listing, &rule->prefix))
 			break;
 		/* A line ends between prefixes, not between the origins of one. */
-		if (json_array_size(rows) >= ROWS_AT_ONCE &&
+		if ((json_array_size(rows) >= ROWS_AT_ONCE || ++looked > LOOKED_AT_ONCE) &&
 		    !prefix_equal(&rule->prefix, &listing->last)) {
 			more = true;
 			break;
