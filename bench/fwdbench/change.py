@@ -87,7 +87,7 @@ def _run(bench, words):
     Command(bench, words).ended(wait=True)
 
 
-def _summary(seconds):
+def summary(seconds):
     ordered = sorted(seconds)
     return {"count": len(ordered), "min": ordered[0], "median": statistics.median(ordered),
             "p99": ordered[max(0, -(-len(ordered) * 99 // 100) - 1)], "max": ordered[-1]}
@@ -102,7 +102,7 @@ def _singles(act):
             start = time.perf_counter()
             act(verb)
             seconds.append(time.perf_counter() - start)
-    return {verb: _summary(seconds) for verb, seconds in samples.items()}
+    return {verb: summary(seconds) for verb, seconds in samples.items()}
 
 
 def _drops(fwd, address):
@@ -133,7 +133,7 @@ def _adds_meanwhile(bench, fwd, words):
             seconds.append(time.perf_counter() - start)
             assert answer["ok"], answer
             time.sleep(PAUSE_S)
-    return _summary(seconds) | {"load_s": command.returned_s}
+    return summary(seconds) | {"load_s": command.returned_s}
 
 
 def _fwd_socket(bench, fwd):
@@ -146,7 +146,7 @@ def _fwd_socket(bench, fwd):
                 answer = client.request(command, prefixes=[bench.single], **{flag.lstrip("-"): True for flag in flags})
                 samples[verb].append(time.perf_counter() - start)
                 assert answer["ok"], answer
-    return {verb: _summary(seconds) for verb, seconds in samples.items()}
+    return {verb: summary(seconds) for verb, seconds in samples.items()}
 
 
 def _measure_fwd(bench):

@@ -90,7 +90,32 @@ def change(result):
     return tables
 
 
-PARTS = {"packet": packet, "wire": wire, "change": change}
+def _span(looks, key, scale=1):
+    values = [look[key] / scale for look in looks]
+    return " / ".join(f"{value:.0f}" for value in (values[0], max(values), values[-1])) if values else "-"
+
+
+def _load_extra(case):
+    said = {"adds_per_s": "{:,.0f} adds a second", "deletes_per_s": "{:,.0f} deletes a second",
+            "packets": "{:,} packets, each where it should be"}
+    return "; ".join(text.format(case[key]) for key, text in said.items() if key in case)
+
+
+def load(result):
+    entries, keys = f"{result['entries']:,}", ("median", "p99", "max")
+    waits = [[case["case"], what, str(times["count"])] + [_milliseconds(times, key) for key in keys]
+             for case in result["cases"]
+             for what, times in [*case["probe"].items(), *([("its own", case["batch"])] if "batch" in case else [])]]
+    use = [[case["case"], f"{case['seconds']:.1f}", _span(case["use"], "rss_bytes", MIB),
+            _span(case["use"], "descriptors"), _span(case["use"], "state_bytes", MIB), _load_extra(case)]
+           for case in result["cases"]]
+    return [_table(f"What a client waits under load, up to {entries} entries: ms", ["load", "request", "count", *keys],
+                   waits, ["its own: a batch of what makes the load"]),
+            _table("What the daemon needs meanwhile: at first / most / at last",
+                   ["load", "s", "MiB of memory", "descriptors", "MiB on disk", ""], use)]
+
+
+PARTS = {"packet": packet, "wire": wire, "change": change, "load": load}
 
 
 def _rows(packet_result, name, entries):
@@ -140,7 +165,13 @@ def _change_targets(result):
     yield "one add while 1,000,000 are loaded, p99: ms", fwd and fwd["meanwhile"]["p99"] * 1e3, 5, "<"
 
 
-_TARGETS = {"packet": _packet_targets, "wire": _wire_targets, "change": _change_targets}
+def _load_targets(result):
+    full = result["entries"] >= MILLION
+    waits = [times["p99"] * 1e3 for case in result["cases"] for what, times in case["probe"].items() if what != "add"]
+    yield "under load, p99 of test and status, the worst case: ms", max(waits, default=None) if full else None, 50, "<"
+
+
+_TARGETS = {"packet": _packet_targets, "wire": _wire_targets, "change": _change_targets, "load": _load_targets}
 _COMPARE = {">=": lambda value, bound: value >= bound, "<=": lambda value, bound: value <= bound,
             "<": lambda value, bound: value < bound}
 
