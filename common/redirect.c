@@ -194,3 +194,12 @@ int redirect_compare(const struct redirect *a, const struct redirect *b)
 		order = (int)a->port_first - (int)b->port_first;
 	return order;
 }
+
+bool redirect_is_valid(const struct redirect *redirect)
+{
+	return (!*redirect->interface || !interface_name_check(redirect->interface, NULL)) &&
+	       !interface_name_check(redirect->target, NULL) &&
+	       redirect->direction < DIRECTION_COUNT && redirect->mode < REDIRECT_MODE_COUNT &&
+	       (redirect->protocol == IPPROTO_TCP || redirect->protocol == IPPROTO_UDP) &&
+	       redirect->port_first >= 1 && redirect->port_first <= redirect->port_last;
+}

@@ -72,5 +72,8 @@ bool redirect_overlaps(const struct redirect *a, const struct redirect *b);
  */
 bool redirect_same_match(const struct redirect *a, const struct redirect *b);
 
+/* False: no user could have written it. Its names end. */
+bool redirect_is_valid(const struct redirect *redirect);
+
 /* Order of lists: interface, direction, protocol, first port. */
 int redirect_compare(const struct redirect *a, const struct redirect *b);

@@ -657,6 +657,30 @@ bool redirect_map_next_target(const struct redirect_map *map, u32 *at, char name
 	return false;
 }
 
+bool redirect_map_next(const struct redirect_map *map, u32 *at, struct redirect *ret)
+{
+	for (; *at < FWD_MAX_REDIRECTS; (*at)++) {
+		const struct fwd_redirect *row = &map->rows[*at];
+
+		if (!*at || !row->used)
+			continue;
+		*ret = (struct redirect){
+			.direction = row->direction,
+			.protocol = row->protocol,
+			.port_first = row->port_first,
+			.port_last = row->port_last,
+			.mode = row->mode_wanted,
+		};
+		memcpy(ret->interface, row->interface, sizeof(ret->interface) - 1);
+		memcpy(ret->target, row->target_name, sizeof(ret->target) - 1);
+		if (!redirect_is_valid(ret))
+			ret->target[0] = '\0';
+		(*at)++;
+		return true;
+	}
+	return false;
+}
+
 static void read_count(const struct redirect_map *map, u32 number, struct fwd_counter *ret)
 {
 	int cpus = libbpf_num_possible_cpus();

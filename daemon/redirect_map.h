@@ -60,6 +60,12 @@ void redirect_map_set_target(struct redirect_map *map, const char *name,
 /* The target's name of the next redirect from `*at` on, which moves behind it; false at the end. */
 bool redirect_map_next_target(const struct redirect_map *map, u32 *at, char name[static IFNAMSIZ]);
 
+/*
+ * The redirect of the next number from `*at` on, which moves behind it; false at the end. What an
+ * earlier daemon left may be none: then its target is empty.
+ */
+bool redirect_map_next(const struct redirect_map *map, u32 *at, struct redirect *ret);
+
 /* Counters over all CPUs, and the mode in force; false: there is no such redirect. */
 struct redirect_state {
 	u64 packets, bytes;
