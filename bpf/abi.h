@@ -31,7 +31,7 @@
 
 /* Tests build a daemon of another version, with another layout. */
 #ifndef FWD_ABI_VERSION
-#define FWD_ABI_VERSION 2
+#define FWD_ABI_VERSION 3
 #endif
 
 /* A change waits for a grace period only if this many were made within one. */
@@ -115,10 +115,11 @@ struct fwd_control {
 	__u32 view;	/* below FWD_VIEWS */
 	__u32 changing; /* 1: the daemon is at work behind the view; the programs do not look */
 	struct fwd_view views[FWD_VIEWS];
+	__u64 change; /* the durable rules' last change that is in the maps; for the daemon alone */
 };
 
 _Static_assert(sizeof(struct fwd_view) == 20, "layout of a view");
-_Static_assert(sizeof(struct fwd_control) == 16 + FWD_VIEWS * sizeof(struct fwd_view),
+_Static_assert(sizeof(struct fwd_control) == 24 + FWD_VIEWS * sizeof(struct fwd_view),
 	       "layout of control");
 
 enum fwd_redirect_mode {

@@ -438,6 +438,10 @@ static void say_daemon(const json_t *answer)
 	say("pinned under:   %s, %s", text_of(answer, "pin_dir"),
 	    is_true(answer, "adopted") ? "adopted at the start" : "new at the start");
 	say("on stop:        %s", text_of(answer, "on_stop"));
+	if (json_string_value(json_object_get(answer, "damage")))
+		say("damage:         %s", text_of(answer, "damage"));
+	if (json_string_value(json_object_get(answer, "refuses_changes")))
+		say("no changes:     %s", text_of(answer, "refuses_changes"));
 }
 
 static void interface_cells(struct table *table, const json_t *interface)

@@ -426,6 +426,7 @@ int run_status(struct call *call, struct error *err)
 	const struct daemon *daemon = call->daemon;
 	const struct config *config = rules_config(daemon->rules);
 	json_t *reply = call->reply;
+	struct error why;
 
 	set_text(reply, "version", FWD_VERSION);
 	set_int(reply, "pid", getpid());
@@ -438,6 +439,8 @@ int run_status(struct call *call, struct error *err)
 	set_text(reply, "pin_dir", config->daemon.pin_dir);
 	set_text(reply, "on_stop", config->daemon.on_stop == ON_STOP_KEEP ? "keep" : "detach");
 	set_bool(reply, "adopted", rules_adopted(daemon->rules));
+	set_text(reply, "damage", store_damage(daemon->store));
+	set_text(reply, "refuses_changes", store_refuses(daemon->store, &why) ? why.text : NULL);
 	describe_sizes(daemon, reply);
 	set_int(reply, "clients", (json_int_t)control_clients(daemon->control));
 	json_object_set_new(reply, "interfaces", interface_rows(daemon));

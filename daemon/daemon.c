@@ -147,13 +147,20 @@ static int on_expiry(sd_event_source *source, u64 us, void *data)
 	return 0;
 }
 
-/* Large changes become rows of the database when nothing else is to be done. */
+/*
+ * Large changes become rows of the database when nothing else is to be done. A database that could
+ * not be written to may be again.
+ */
 static int on_fold(sd_event_source *source, u64 us, void *data)
 {
 	struct daemon *daemon = data;
 	struct error err;
 	bool more = false;
 
+	if (store_refuses(daemon->store, &err)) {
+		sd_event_source_set_time_relative(source, FOLD_AGAIN_US);
+		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
 	if (store_fold(daemon->store, &more, &err) < 0) {
 		if (!daemon->fold_failed)
 			log_warning("%s; trying again", err.text);

@@ -740,6 +740,16 @@ void datapath_abort(struct datapath *dp)
 	end_change(dp);
 }
 
+void datapath_set_change(struct datapath *dp, u64 change)
+{
+	__atomic_store_n(&dp->control->change, change, __ATOMIC_RELEASE);
+}
+
+u64 datapath_change_number(const struct datapath *dp)
+{
+	return dp->control->change;
+}
+
 /* ---- verifying ---- */
 
 void datapath_read_roots(const struct datapath *dp, u32 ret[FWD_TRIES])

@@ -128,6 +128,13 @@ void datapath_abort(struct datapath *dp);
 
 u32 datapath_flags(const struct datapath *dp);
 
+/*
+ * The number of the last change of the durable rules that the maps hold (store_change()). It tells
+ * a later daemon whether its database has all changes that were in force.
+ */
+void datapath_set_change(struct datapath *dp, u64 change);
+u64 datapath_change_number(const struct datapath *dp);
+
 /* ---- verifying ---- */
 
 /* Where packets begin now, and the maps that they look through. For any thread. */

@@ -99,38 +99,11 @@ int rules_remember_ends(struct rules *rules)
 	return 0;
 }
 
-static int write_forced(struct rules *rules, struct error *err)
-{
-	const struct edit none = {.table = TABLE_BLOCK};
-
-	return rules_store_edit(rules->store, &none, rules->policy->forced, err);
-}
-
-/* Without those whose rules have ended meanwhile: rules of the same prefix may come anew. */
-static int load_forced(struct rules *rules, struct error *err)
-{
-	const struct ruleset *runtime = rules_runtime(rules->policy, TABLE_BLOCK);
-	struct ruleset *forced = rules->policy->forced;
-	_cleanup_(ruleset_freep) struct ruleset *stored = NULL;
-	struct ruleset_cursor cursor;
-	int r = store_load_forced(rules->store, &stored, err);
-
-	if (r < 0)
-		return r;
-	cursor = ruleset_seek(stored, NULL);
-	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
-		if (ruleset_find(runtime, &rule->prefix) && ruleset_put(forced, rule) < 0)
-			return error_no_memory(err);
-	if (ruleset_size(forced) != ruleset_size(stored) && write_forced(rules, err) < 0)
-		log_warning("cannot forget that rules were forced that have ended: %s", err->text);
-	return 0;
-}
-
-static int load_runtime(struct rules *rules, struct error *err)
+int rules_load_runtime(struct rules *rules, struct error *err)
 {
 	_cleanup_free_ struct redirect *redirects = NULL;
 	struct policy *policy = rules->policy;
-	struct ruleset *block = NULL, *allow = NULL;
+	struct ruleset *block = NULL, *allow = NULL, *forced = NULL;
 	size_t n;
 	int r = store_load(rules->store, STORE_BLOCK, &block, err);
 
@@ -143,14 +116,34 @@ static int load_runtime(struct rules *rules, struct error *err)
 		return r;
 	ruleset_free(policy->allow[ORIGIN_RUNTIME]);
 	policy->allow[ORIGIN_RUNTIME] = allow;
-	r = load_forced(rules, err);
-	if (!r)
-		r = store_load_redirects(rules->store, &redirects, &n, err);
+	r = store_load_forced(rules->store, &forced, err);
+	if (r < 0)
+		return r;
+	ruleset_free(policy->forced);
+	policy->forced = forced;
+	r = store_load_redirects(rules->store, &redirects, &n, err);
 	if (!r)
 		r = policy_set_runtime_redirects(policy, redirects, n, err);
 	if (!r && rules_remember_ends(rules) < 0)
 		r = error_no_memory(err);
 	return r;
+}
+
+/* Rows are looked at only now. */
+static int load_or_recover(struct rules *rules, struct error *err)
+{
+	int r = rules_load_runtime(rules, err);
+
+	if (r != -EUCLEAN)
+		return r;
+	r = store_recover(rules->store, err->text, err);
+	return r ? r : rules_load_runtime(rules, err);
+}
+
+void rules_take_effect(struct rules *rules)
+{
+	datapath_commit(rules->dp);
+	datapath_set_change(rules->dp, store_change(rules->store));
 }
 
 static void use_datapath(struct rules *rules)
@@ -177,8 +170,20 @@ static int project(struct rules *rules, const struct prefix_change_list *list, s
 	if (r < 0)
 		return r;
 	interfaces_set_targets(rules->ifs);
-	datapath_commit(rules->dp);
+	rules_take_effect(rules);
 	return 0;
+}
+
+/* Such as what the configuration had when the daemon was stopped. */
+static void tell_removals(const struct prefix_change_list *list)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < list->n; i++)
+		n += list->items[i].kind == PREFIX_REMOVE;
+	if (n)
+		log_notice("%zu entries in the kernel are taken away: no rule has them any more",
+			   n);
 }
 
 /* Brings what is adopted to the policy. */
@@ -193,6 +198,7 @@ static int update(struct rules *rules, const struct prefix_item *items, size_t n
 	if (datapath_is_whole(rules->dp)) {
 		if (prefix_map_diff(datapath_prefixes(rules->dp), items, n, &list) < 0)
 			return error_no_memory(err);
+		tell_removals(&list);
 		r = list.n <= RULES_SMALL ? project(rules, &list, err) : -E2BIG;
 		free(list.items);
 		if (r != -E2BIG)
@@ -226,8 +232,6 @@ static int open_datapath(struct rules *rules, struct error *err)
 	size_t n, n_block;
 	int r = policy_items(rules->policy, &items, &n, &n_block, err);
 
-	if (!r)
-		r = datapath_adopt(rules->config->daemon.pin_dir, &rules->dp, err);
 	if (r < 0)
 		return r;
 	if (!rules->dp)
@@ -237,13 +241,38 @@ static int open_datapath(struct rules *rules, struct error *err)
 	return update(rules, items, n, err);
 }
 
+/* Those whose rules have ended meanwhile: rules of the same prefix may come anew. */
+static int forget_forced(struct rules *rules, struct error *err)
+{
+	const struct ruleset *runtime = rules_runtime(rules->policy, TABLE_BLOCK);
+	const struct edit none = {.table = TABLE_BLOCK};
+	_cleanup_(ruleset_freep) struct ruleset *kept = ruleset_new();
+	struct ruleset *stored = rules->policy->forced;
+	struct ruleset_cursor cursor = ruleset_seek(stored, NULL);
+
+	if (!kept)
+		return error_no_memory(err);
+	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
+		if (ruleset_find(runtime, &rule->prefix) && ruleset_put(kept, rule) < 0)
+			return error_no_memory(err);
+	if (ruleset_size(kept) == ruleset_size(stored))
+		return 0;
+	if (rules_store_edit(rules->store, &none, kept, err) < 0)
+		log_warning("cannot forget that rules were forced that have ended: %s", err->text);
+	rules->policy->forced = take_pointer(&kept);
+	ruleset_free(stored);
+	return 0;
+}
+
 /* Also of what is there already: nobody was there to refuse it (G2). */
-static int spare(struct rules *rules, const struct local_list *locals, struct error *err)
+static int spare(struct rules *rules, struct error *err)
 {
 	_cleanup_(ruleset_freep) struct ruleset *none = ruleset_new();
+	int r = none ? forget_forced(rules, err) : error_no_memory(err);
 
-	if (!none || local_list_copy(locals, &rules->locals) < 0 ||
-	    guard_spare_all(rules->policy, locals, none) < 0)
+	if (r < 0)
+		return r;
+	if (guard_spare_all(rules->policy, &rules->locals, none) < 0)
 		return error_no_memory(err);
 	guard_log_spared(none, rules->policy->allow[ALLOW_SYSTEM]);
 	return 0;
@@ -289,9 +318,15 @@ int rules_open(struct config *config, struct store *store, struct interfaces *if
 	if (r < 0)
 		return r;
 	rules->config = config;
-	r = load_runtime(rules, err);
+	r = load_or_recover(rules, err);
+	if (!r && local_list_copy(locals, &rules->locals) < 0)
+		r = error_no_memory(err);
 	if (!r)
-		r = spare(rules, locals, err);
+		r = datapath_adopt(config->daemon.pin_dir, &rules->dp, err);
+	if (!r)
+		r = rules_recover(rules, err);
+	if (!r)
+		r = spare(rules, err);
 	if (!r)
 		r = put_in_force(rules, err);
 	if (r < 0) {
@@ -457,14 +492,14 @@ static int store_one_by_one(struct store *store, const struct edit *edit, struct
 	return r;
 }
 
-int rules_store_edit(struct store *store, const struct edit *edit, const struct ruleset *forced,
-		     struct error *err)
+static int store_edit(struct store *store, const struct edit *edit, const struct ruleset *forced,
+		      struct error *err)
 {
 	bool batch = is_batch(edit);
 	int r = batch ? store_keep_bound(store, (enum store_table)edit->table, err) : 0;
 
 	if (!r)
-		r = store_begin(store, err);
+		r = edit->n_puts ? store_begin(store, err) : store_begin_removal(store, err);
 	if (r < 0)
 		return r;
 	r = batch ? store_as_batch(store, edit, err) : store_one_by_one(store, edit, err);
@@ -474,6 +509,17 @@ int rules_store_edit(struct store *store, const struct edit *edit, const struct 
 		r = store_commit(store, err);
 	if (r < 0)
 		store_rollback(store);
+	return r;
+}
+
+int rules_store_edit(struct store *store, const struct edit *edit, const struct ruleset *forced,
+		     struct error *err)
+{
+	int r = store_edit(store, edit, forced, err);
+
+	/* A full disk is not to keep anybody blocked. */
+	if (r == -EDQUOT && !edit->n_puts && !store_make_room(store))
+		r = store_edit(store, edit, forced, err);
 	return r;
 }
 
@@ -536,7 +582,7 @@ static int enforce(struct rules *rules, const struct edit *edit, const struct po
 		datapath_abort(rules->dp);
 		return r;
 	}
-	datapath_commit(rules->dp);
+	rules_take_effect(rules);
 	return 0;
 }
 
@@ -742,7 +788,9 @@ static void try_again(struct rules *rules, const struct prefix *ended, size_t n,
 		      const struct error *err)
 {
 	/* They do not match any more. */
-	log_error("cannot remove entries that have ended: %s; trying again", err->text);
+	if (!rules->ends_failed)
+		log_error("cannot remove entries that have ended: %s; trying again", err->text);
+	rules->ends_failed = true;
 	for (size_t i = 0; i < n && !expiry_reserve(&rules->expiry, 1); i++)
 		expiry_push(&rules->expiry, boot_ns() + EXPIRE_AGAIN_NS, &ended[i]);
 }
@@ -787,6 +835,7 @@ static void remove_ended(struct rules *rules, const struct prefix *ended, size_t
 			try_again(rules, ended + i, n - i, &err);
 			break;
 		}
+		rules->ends_failed = false;
 		i += some;
 	}
 	change_keep_fitting(rules);

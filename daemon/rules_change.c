@@ -926,7 +926,7 @@ static int enforce(struct change *change, struct error *err)
 	}
 	if (is_reload(change))
 		interfaces_set_targets(rules->ifs);
-	datapath_commit(rules->dp);
+	rules_take_effect(rules);
 	return 0;
 }
 
@@ -1343,7 +1343,7 @@ int change_bank_now(struct rules *rules, const struct prefix_item *items, size_t
 		r = datapath_stage(rules->dp, &staged, err);
 	if (r < 0)
 		return r;
-	datapath_commit(rules->dp);
+	rules_take_effect(rules);
 	grace_wait();
 	bank_take_hits(rules);
 	bank_release_later(rules);

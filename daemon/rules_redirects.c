@@ -55,10 +55,10 @@ static struct redirect *edit_redirects(const struct policy *policy, const struct
 	return list;
 }
 
-static int store_redirect_edit(struct store *store, const struct redirect *put,
-			       const struct redirect *removed, struct error *err)
+static int store_once(struct store *store, const struct redirect *put,
+		      const struct redirect *removed, struct error *err)
 {
-	int r = store_begin(store, err);
+	int r = put ? store_begin(store, err) : store_begin_removal(store, err);
 
 	if (!r && removed)
 		r = store_remove_redirect(store, removed, err);
@@ -68,6 +68,17 @@ static int store_redirect_edit(struct store *store, const struct redirect *put,
 		r = store_commit(store, err);
 	if (r < 0)
 		store_rollback(store);
+	return r;
+}
+
+/* As rules_store_edit() over a full disk. */
+static int store_redirect_edit(struct store *store, const struct redirect *put,
+			       const struct redirect *removed, struct error *err)
+{
+	int r = store_once(store, put, removed, err);
+
+	if (r == -EDQUOT && !put && !store_make_room(store))
+		r = store_once(store, put, removed, err);
 	return r;
 }
 
@@ -92,7 +103,7 @@ static int enforce_redirects(struct rules *rules, const struct redirect *list, s
 		return r;
 	}
 	interfaces_set_targets(rules->ifs);
-	datapath_commit(rules->dp);
+	rules_take_effect(rules);
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 /*
  * What the files of the rules share: rules.c opens them, reads them, and makes small changes of
  * prefixes; rules_redirects.c changes redirects; rules_change.c makes large changes; rules_guard.c
- * has what the guard makes of them.
+ * has what the guard makes of them; rules_recover.c puts them right after damage.
  */
 #pragma once
 
@@ -26,7 +26,17 @@ struct rules {
 	sd_event_source *release;	  /* NULL: there was no exchange yet */
 	size_t stored_least[TABLE_COUNT]; /* so many stored changes ask for a snapshot, more than
 					     STORE_BULKS_MANY */
+	bool ends_failed;		  /* to be removed; it was logged */
 };
+
+/* Has the policy what the store has. Once more: in the place of what it had. */
+int rules_load_runtime(struct rules *rules, struct error *err);
+
+/* Before the policy is projected: puts the runtime rules right where the store recovers. */
+int rules_recover(struct rules *rules, struct error *err);
+
+/* Packets see what is staged, which the store has already. */
+void rules_take_effect(struct rules *rules);
 
 struct ruleset *rules_runtime(const struct policy *policy, enum prefix_table table);
 

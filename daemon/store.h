@@ -35,8 +35,11 @@ enum store_table {
 
 /*
  * Opens `dir`/rules.db, made where it is not there, and locks `dir` against a second daemon
- * (-EBUSY). -EUCLEAN: the database, or a file of a bulk change, is damaged; they are left as they
- * are.
+ * (-EBUSY). -EINVAL: it was written by another program, or a newer fwd; it is left as it is.
+ *
+ * A database that is damaged, or whose bulk changes' files are, is put aside, and one with what
+ * could be read of it comes in its place: see store_recovering(). Where the disk cannot be written
+ * to, the rules are those that it has, and changes are refused until it can.
  */
 int store_open(const char *dir, struct store **ret, struct error *err);
 void store_close(struct store *store);
@@ -45,9 +48,39 @@ DEFINE_CLEANUP(struct store *, store_close);
 /*
  * The same database for reading alone, as it is now: with store_load(), store_load_redirects() and
  * store_close(), in any thread. `store` may be used meanwhile, and has to stay open. A bulk change
- * that is folded meanwhile may take its file away: then open another reader.
+ * that is folded meanwhile may take its file away: then open another reader. -EROFS: see
+ * store_refuses().
  */
 int store_open_reader(const struct store *store, struct store **ret, struct error *err);
+
+/* ---- damage ---- */
+
+/*
+ * What was damaged, where it is kept, and what became of the rules: for people, until the store is
+ * closed. NULL: nothing was.
+ */
+const char *store_damage(const struct store *store);
+
+/*
+ * True: the rules are what could be read of a damaged database, or none, where it was not there.
+ * Who knows better (rules_recover.c) puts them right, in one change that ends with
+ * store_recovered(); until then the next start says so again.
+ */
+bool store_recovering(const struct store *store);
+
+/*
+ * The last act of that change: `what` goes into store_damage(). Changes are numbered on from
+ * `change`, at least. Where there was no database, and `what` is NULL, nothing was damaged.
+ */
+int store_recovered(struct store *store, u64 change, const char *what, struct error *err);
+
+/* As store_open() over damage; `why` says what is wrong. Not within a change. */
+int store_recover(struct store *store, const char *why, struct error *err);
+
+/* The number of the last change that was committed; each change has the next one. */
+u64 store_change(const struct store *store);
+
+/* ---- rules ---- */
 
 /* Reads everything. Rules that have ended are left out. The caller owns what it gets. */
 int store_load(struct store *store, enum store_table table, struct ruleset **ret,
@@ -58,9 +91,21 @@ int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret
 /* What store_set_forced() wrote last; of the rules only the prefixes have a meaning. */
 int store_load_forced(struct store *store, struct ruleset **ret, struct error *err);
 
+/* -EDQUOT, here and from what follows: the disk is full. */
 int store_begin(struct store *store, struct error *err);
+/* The same where rules go and none come: then it may use what is kept for a full disk. */
+int store_begin_removal(struct store *store, struct error *err);
 int store_commit(struct store *store, struct error *err);
 void store_rollback(struct store *store);
+
+/*
+ * After -EDQUOT and store_rollback(): makes what room it can for a removal, which waits for the
+ * disk. 0: try once more.
+ */
+int store_make_room(struct store *store);
+
+/* Why changes are refused now; false: they are not. It may find that they need not be any more. */
+bool store_refuses(struct store *store, struct error *ret_why);
 
 int store_put(struct store *store, enum store_table table, const struct rule *rule,
 	      struct error *err);

@@ -134,9 +134,12 @@ int store_bulk_commit(struct store *store, struct store_bulk *bulk, const struct
 
 	if (!bulk->written)
 		return error_set(err, -EINVAL, "%s was not written", bulk->path);
-	r = store_keep_bound(store, bulk->change.table, err);
+	r = store_check_room(store, bulk->change.removes, err);
 	if (!r)
-		r = store_begin(store, err);
+		r = store_keep_bound(store, bulk->change.table, err);
+	if (!r)
+		r = bulk->change.removes ? store_begin_removal(store, err)
+					 : store_begin(store, err);
 	if (r < 0)
 		return r;
 	r = add_row(store, bulk, NULL, err);

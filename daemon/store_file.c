@@ -9,7 +9,8 @@
 
 int disk_full(struct error *err, const char *what, const char *path)
 {
-	return error_set(err, -EIO, "cannot %s %s: the disk is full, make room on it", what, path);
+	return error_set(err, -EDQUOT, "cannot %s %s: the disk is full, make room on it", what,
+			 path);
 }
 
 int file_error(struct error *err, const char *what, const char *path)
@@ -18,8 +19,7 @@ int file_error(struct error *err, const char *what, const char *path)
 
 	if (code == ENOSPC)
 		return disk_full(err, what, path);
-	return error_set(err, code == EDQUOT ? -EIO : -code, "cannot %s %s: %s", what, path,
-			 error_name(code));
+	return error_set(err, -code, "cannot %s %s: %s", what, path, error_name(code));
 }
 
 int file_write(int fd, const void *bytes, size_t size)

@@ -3,33 +3,37 @@
 
 #include <unistd.h>
 
-static int fold_record(struct store *store, const struct bulk_reader *reader, const u8 *record,
-		       struct error *err)
+int fold_rule(struct store *store, const struct pending_bulk *bulk, const u8 key[static KEY_SIZE],
+	      const struct bulk_rule *rule, struct error *err)
 {
 	static const enum statement steps[BULK_KINDS] = {
 		[BULK_PUT] = FOLD_PUT_BLOCK,
 		[BULK_REMOVE] = FOLD_REMOVE_BLOCK,
 		[BULK_SNAPSHOT] = FOLD_SNAPSHOT_BLOCK,
 	};
-	const struct pending_bulk *bulk = reader->bulk;
 	enum statement which = steps[bulk->kind] + (unsigned)bulk->table;
 	sqlite3_stmt *statement = store->statements[which];
-	struct bulk_rule rule;
-	int r = bulk_reader_rule(reader, record, &rule, err);
 
-	if (r < 0)
-		return r;
-	sqlite3_bind_blob(statement, 1, record, KEY_SIZE, SQLITE_STATIC);
+	sqlite3_bind_blob(statement, 1, key, KEY_SIZE, SQLITE_STATIC);
 	if (bulk->kind == BULK_REMOVE) {
 		sqlite3_bind_int64(statement, 2, bulk->seq);
 		return store_run(store, which, err);
 	}
-	sqlite3_bind_int64(statement, 2, rule.created_s);
-	sqlite3_bind_int64(statement, 3, (s64)rule.expires_ns);
-	sqlite3_bind_int64(statement, 4, rule.expires_s);
-	sqlite3_bind_text(statement, 5, rule.comment, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(statement, 2, rule->created_s);
+	sqlite3_bind_int64(statement, 3, (s64)rule->expires_ns);
+	sqlite3_bind_int64(statement, 4, rule->expires_s);
+	sqlite3_bind_text(statement, 5, rule->comment, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(statement, 6, bulk->seq);
 	return store_run(store, which, err);
+}
+
+static int fold_record(struct store *store, const struct bulk_reader *reader, const u8 *record,
+		       struct error *err)
+{
+	struct bulk_rule rule;
+	int r = bulk_reader_rule(reader, record, &rule, err);
+
+	return r ? r : fold_rule(store, reader->bulk, record, &rule, err);
 }
 
 static int fold_records(struct store *store, const struct pending_bulk *bulk, size_t n,
@@ -77,7 +81,7 @@ static int move_bulk(struct store *store, const struct pending_bulk *bulk, u64 f
 static int fold_within(struct store *store, const struct pending_bulk *bulk, size_t n, bool is_last,
 		       struct error *err)
 {
-	int r = is_last ? store_begin(store, err) : store_begin_relaxed(store, err);
+	int r = is_last ? store_begin_upkeep(store, err) : store_begin_relaxed(store, err);
 
 	if (r < 0)
 		return r;

@@ -5,7 +5,9 @@
  * those that are registered, store_snapshot.c puts one file in the place of many, store_fold.c
  * turns them into rows, store_feed.c keeps lists of feeds, store_unconfirmed.c a configuration to
  * go back to, store_checkpoint.c moves the write-ahead log into the database, store_file.c has what
- * plain files need.
+ * plain files need, store_reader.c opens it once more for another thread, store_replace.c puts a
+ * new database in the place of a damaged one, store_salvage.c reads what can be read of that,
+ * store_room.c sees to the room on the disk.
  *
  * Rows and bulk changes are put in order by `seq`. A bulk change gets the next number as it is
  * registered; a row carries the number of the newest bulk change at the time it was written. A
@@ -21,6 +23,14 @@
  *   S4  What is folded, and how far (`folded`, of `n`), is one transaction.
  *   S5  A file of a bulk change is on the disk, whole, before a row names it, and is removed after
  *       the row is gone from the disk. Files that no row names are nobody's.
+ *
+ * A database comes whole: it is made in memory, copied to rules.db.tmp, synced, and renamed to
+ * rules.db.new; from then on it is the one that counts. What it replaces is put aside, then it is
+ * renamed to rules.db (store_replace.c).
+ *
+ *   S6  A database in memory takes no change, but that of a recovery, which nobody was promised.
+ *   S7  What is put aside of a damaged database is never written to. Of many the oldest go.
+ *   S8  What adds is refused while there is no reserve: so that is left for what removes.
  */
 #pragma once
 
@@ -68,6 +78,7 @@ enum statement {
 	REMOVE_REDIRECT,
 	PUT_FORCED,
 	CLEAR_FORCED,
+	NOTE_CHANGE,
 	BEGIN,
 	COMMIT,
 	ROLLBACK,
@@ -78,7 +89,7 @@ struct checkpointer;
 
 struct store {
 	int lock_fd;
-	sqlite3 *db;
+	sqlite3 *db; /* NULL only within the functions that open it */
 	sqlite3_stmt *statements[STATEMENTS];
 	struct checkpointer *checkpointer; /* NULL: the database does it itself */
 	char dir[STORE_PATH_MAX];
@@ -87,7 +98,52 @@ struct store {
 	bool same_boot;	    /* the database was last opened since this boot */
 	unsigned snapshots; /* that are being made */
 	u64 last_file;	    /* the highest number that a bulk change's file has had */
+	s64 change;	    /* the number of the last change */
+	bool is_change;	    /* what was begun gets the next one */
+	bool in_use;	    /* a change was begun */
+
+	/* store_replace.c */
+	bool in_memory;	 /* S6 */
+	bool is_anew;	 /* what is in memory is to take the place of the file */
+	bool recovering; /* until store_recovered() */
+	s64 damaged_s;	 /* when it was seen */
+	char damage[ERROR_TEXT_MAX];
+
+	/* store_room.c */
+	bool has_reserve, is_full, told_refusal;
 };
+
+/* What opening the database in its file has in common with one in memory. */
+int store_set_up(struct store *store, s64 version, struct error *err);
+int store_check(struct store *store, s64 *ret_version, struct error *err);
+/* Carries ends over from another boot, and reads what else is noted beside the rules. */
+int store_take_notes(struct store *store, struct error *err);
+/* -ENOENT: it is not there. -EUCLEAN: it is damaged. */
+int store_open_file(struct store *store, struct error *err);
+void store_close_database(struct store *store);
+/* Closing a database would move the log into it: not into a damaged one. */
+void store_keep_log(const struct store *store, bool keep);
+
+/* -EUCLEAN: it is there, and empty. -ENOENT: neither it is there, nor what belongs to it. */
+int store_file_is_empty(const struct store *store, struct error *err);
+/* Of a daemon that died in replacing the database. */
+int store_finish_replacing(struct store *store, struct error *err);
+/* `err` says why the file cannot be opened as usual, and keeps that where this fails, too. */
+int store_open_copy(struct store *store, struct error *err);
+/* Opens the file, or puts a new one in its place, once that is possible. */
+int store_leave_memory(struct store *store, struct error *err);
+
+/* What can be read of a database, and of its bulk changes' files, into the empty one of `store`. */
+int store_salvage(struct store *store, sqlite3 *from, struct error *err);
+/* Opens the database for reading, without a file beside it being made or written to. */
+int store_open_frozen(const struct store *store, sqlite3 **ret);
+
+/* 0: a change may be begun. */
+int store_check_room(struct store *store, bool removes, struct error *err);
+/* Always 0: it does without. */
+int store_keep_reserve(struct store *store);
+/* -ENOENT: there is none. */
+int store_give_reserve(struct store *store);
 
 int store_damaged(const struct store *store, const char *why, struct error *err);
 int store_db_error(struct store *store, const char *what, struct error *err);
@@ -96,11 +152,20 @@ int store_query(struct store *store, const char *sql, s64 *ret, struct error *er
 /* Runs a statement that is bound and returns no rows. */
 int store_run(struct store *store, enum statement which, struct error *err);
 
-/* As store_begin(), and the commit does not wait for the disk: a loss of power may undo it. */
+/* As store_begin(), for what changes no rule, and has no number: the file only (S6). */
+int store_begin_upkeep(struct store *store, struct error *err);
+/* The same, and the commit does not wait for the disk: a loss of power may undo it. */
 int store_begin_relaxed(struct store *store, struct error *err);
 
 void key_pack(const struct prefix *prefix, u8 key[static KEY_SIZE]);
 bool key_unpack(const u8 *key, int size, struct prefix *ret);
+
+#define REDIRECT_ROWS                                                            \
+	"SELECT interface, direction, protocol, port_first, port_last, target, " \
+	"mode FROM redirect"
+
+/* From a row of REDIRECT_ROWS; false: it is none. */
+bool redirect_unpack(sqlite3_stmt *row, struct redirect *ret);
 
 /* The numbers are the database's. */
 enum bulk_kind {
@@ -147,6 +212,17 @@ int pending_bulks_load(struct store *store, size_t most, struct pending_bulk **r
 		       struct error *err);
 void pending_bulks_free(struct pending_bulk *bulks, size_t n);
 
+/* The rows, with `keys` as the last column; those of version 2 have none. */
+#define BULK_ROWS_WITH(keys)                                                      \
+	"SELECT seq, tbl, kind, created_s, expires_boot_ns, expires_s, comment, " \
+	"file, n, checksum, folded, " keys " FROM bulk ORDER BY seq"
+#define BULK_ROWS BULK_ROWS_WITH("keys")
+
+/* From one of those rows, for pending_bulk_clear(). */
+int pending_bulk_from(struct store *store, sqlite3_stmt *row, struct pending_bulk *ret,
+		      struct error *err);
+void pending_bulk_clear(struct pending_bulk *bulk);
+
 /* What a bulk change says, record by record, in order of the keys. */
 struct bulk_reader {
 	const struct store *store;
@@ -166,6 +242,10 @@ int bulk_reader_open(const struct store *store, const struct pending_bulk *bulk,
 		     struct bulk_reader *ret, struct error *err);
 void bulk_reader_close(struct bulk_reader *reader);
 
+/* The same of a file that is damaged: it has as many records as are left, which is told. */
+int bulk_reader_open_damaged(const struct store *store, struct pending_bulk *bulk,
+			     struct bulk_reader *ret, bool *ret_whole, struct error *err);
+
 /* The record at hand, read if need be; *ret NULL behind the last. */
 int bulk_reader_at(struct bulk_reader *reader, const u8 **ret, struct error *err);
 
@@ -178,6 +258,10 @@ struct bulk_rule {
 
 int bulk_reader_rule(const struct bulk_reader *reader, const u8 *record, struct bulk_rule *ret,
 		     struct error *err);
+
+/* Does to the row what the bulk change says of its prefix, if the bulk change is newer. */
+int fold_rule(struct store *store, const struct pending_bulk *bulk, const u8 key[static KEY_SIZE],
+	      const struct bulk_rule *rule, struct error *err);
 
 #define BULK_DIRECTORY "bulk"
 
@@ -205,7 +289,7 @@ void checkpointer_stop(struct checkpointer *checkpointer);
 /* Removes what feeds that were not committed have left. */
 void feeds_sweep(const char *dir);
 
-/* -EIO where the disk is full: -ENOSPC says that a set is. */
+/* -EDQUOT where the disk is full: -ENOSPC says that a set is. */
 int disk_full(struct error *err, const char *what, const char *path);
 int file_error(struct error *err, const char *what, const char *path);
 int file_write(int fd, const void *bytes, size_t size);

@@ -3,7 +3,6 @@
 #include "store_internal.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
 
 /* The columns of `block` and `allow` that merge_row() reads. */
@@ -17,7 +16,9 @@ struct merge {
 	struct ruleset *set;
 	sqlite3_stmt *rows;
 	const u8 *row_key; /* of the row at hand; NULL: none is left */
-	s64 cleared_seq;   /* older rows are void */
+	u8 last[KEY_SIZE]; /* the key of the row before */
+	bool has_last;
+	s64 cleared_seq; /* older rows are void */
 	struct bulk_reader *sources;
 	const u8 **at; /* the record at hand of each; NULL: none is left */
 	size_t n_sources;
@@ -46,6 +47,10 @@ static int step_row(struct merge *merge, struct error *err)
 	    sqlite3_column_bytes(merge->rows, 0) != KEY_SIZE)
 		return store_damaged(merge->store, "a row that is no prefix", err);
 	merge->row_key = sqlite3_column_blob(merge->rows, 0);
+	if (merge->has_last && memcmp(merge->row_key, merge->last, KEY_SIZE) <= 0)
+		return store_damaged(merge->store, "rows out of order", err);
+	memcpy(merge->last, merge->row_key, KEY_SIZE);
+	merge->has_last = true;
 	return 0;
 }
 
@@ -229,7 +234,12 @@ int store_load(struct store *store, enum store_table table, struct ruleset **ret
 	return r;
 }
 
-static bool unpack_redirect(sqlite3_stmt *row, struct redirect *ret)
+static bool fits(int value, int most)
+{
+	return value >= 0 && value <= most;
+}
+
+bool redirect_unpack(sqlite3_stmt *row, struct redirect *ret)
 {
 	const char *interface = (const char *)sqlite3_column_text(row, 0);
 	const char *target = (const char *)sqlite3_column_text(row, 5);
@@ -244,16 +254,15 @@ static bool unpack_redirect(sqlite3_stmt *row, struct redirect *ret)
 		.mode = (u8)mode,
 	};
 
-	if (!interface || (*interface && interface_name_check(interface, NULL) < 0) || !target ||
-	    interface_name_check(target, NULL) < 0 || direction < 0 ||
-	    direction >= DIRECTION_COUNT || mode < 0 || mode >= REDIRECT_MODE_COUNT ||
-	    (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || first < 1 || last < first ||
-	    last > UINT16_MAX)
+	if (!interface || !target || strlen(interface) >= sizeof(redirect.interface) ||
+	    strlen(target) >= sizeof(redirect.target) || !fits(direction, UINT8_MAX) ||
+	    !fits(protocol, UINT8_MAX) || !fits(first, UINT16_MAX) || !fits(last, UINT16_MAX) ||
+	    !fits(mode, UINT8_MAX))
 		return false;
 	snprintf(redirect.interface, sizeof(redirect.interface), "%s", interface);
 	snprintf(redirect.target, sizeof(redirect.target), "%s", target);
 	*ret = redirect;
-	return true;
+	return redirect_is_valid(&redirect);
 }
 
 int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret_n,
@@ -271,13 +280,10 @@ int store_load_redirects(struct store *store, struct redirect **ret, size_t *ret
 	redirects = calloc((size_t)count + 1, sizeof(*redirects));
 	if (!redirects)
 		return error_no_memory(err);
-	if (sqlite3_prepare_v2(store->db,
-			       "SELECT interface, direction, protocol, port_first, port_last, "
-			       "target, mode FROM redirect",
-			       -1, &rows, NULL) != SQLITE_OK)
+	if (sqlite3_prepare_v2(store->db, REDIRECT_ROWS, -1, &rows, NULL) != SQLITE_OK)
 		return store_db_error(store, "read", err);
 	while ((step = sqlite3_step(rows)) == SQLITE_ROW && n < (size_t)count && !r)
-		r = unpack_redirect(rows, &redirects[n++])
+		r = redirect_unpack(rows, &redirects[n++])
 			    ? 0
 			    : store_damaged(store, "a row that is no redirect", err);
 	if (!r && step != SQLITE_DONE)

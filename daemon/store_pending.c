@@ -31,8 +31,8 @@ static int copy_keys(struct store *store, sqlite3_stmt *row, struct pending_bulk
 	return 0;
 }
 
-static int pending_bulk_from(struct store *store, sqlite3_stmt *row, struct pending_bulk *ret,
-			     struct error *err)
+int pending_bulk_from(struct store *store, sqlite3_stmt *row, struct pending_bulk *ret,
+		      struct error *err)
 {
 	const char *comment = (const char *)sqlite3_column_text(row, 6);
 	struct pending_bulk bulk = {
@@ -82,10 +82,7 @@ int pending_bulks_load(struct store *store, size_t most, struct pending_bulk **r
 	bulks = calloc((size_t)count + 1, sizeof(*bulks));
 	if (!bulks)
 		return error_no_memory(err);
-	if (sqlite3_prepare_v2(store->db,
-			       "SELECT seq, tbl, kind, created_s, expires_boot_ns, expires_s, "
-			       "comment, file, n, checksum, folded, keys FROM bulk ORDER BY seq",
-			       -1, &rows, NULL) != SQLITE_OK) {
+	if (sqlite3_prepare_v2(store->db, BULK_ROWS, -1, &rows, NULL) != SQLITE_OK) {
 		free(bulks);
 		return store_db_error(store, "read", err);
 	}
@@ -104,12 +101,16 @@ int pending_bulks_load(struct store *store, size_t most, struct pending_bulk **r
 	return 0;
 }
 
+void pending_bulk_clear(struct pending_bulk *bulk)
+{
+	free(bulk->comment);
+	free(bulk->keys);
+}
+
 void pending_bulks_free(struct pending_bulk *bulks, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		free(bulks[i].comment);
-		free(bulks[i].keys);
-	}
+	for (size_t i = 0; i < n; i++)
+		pending_bulk_clear(&bulks[i]);
 	free(bulks);
 }
 
@@ -134,10 +135,9 @@ static int file_damaged(const struct store *store, const struct pending_bulk *bu
 	return store_damaged(store, why, err);
 }
 
-static int open_file(const struct store *store, const struct pending_bulk *bulk, int *ret_fd,
-		     u64 *ret_size, struct error *err)
+static int open_any(const struct store *store, const struct pending_bulk *bulk, int *ret_fd,
+		    u64 *ret_size, struct error *err)
 {
-	u64 least = header_size(bulk) + bulk->n * record_size(bulk);
 	char path[FILE_PATH_MAX];
 	_cleanup_close_ int fd = -1;
 	struct stat st;
@@ -148,11 +148,26 @@ static int open_file(const struct store *store, const struct pending_bulk *bulk,
 		return file_damaged(store, bulk, "is missing", err);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return file_error(err, "open", path);
-	if (!S_ISREG(st.st_mode) || (u64)st.st_size < least ||
-	    (bulk->kind != BULK_SNAPSHOT && (u64)st.st_size != least))
-		return file_damaged(store, bulk, "has not the size that it had", err);
+	if (!S_ISREG(st.st_mode))
+		return file_damaged(store, bulk, "is no file", err);
 	*ret_fd = take_fd(&fd);
 	*ret_size = (u64)st.st_size;
+	return 0;
+}
+
+static int open_file(const struct store *store, const struct pending_bulk *bulk, int *ret_fd,
+		     u64 *ret_size, struct error *err)
+{
+	u64 least = header_size(bulk) + bulk->n * record_size(bulk), size;
+	_cleanup_close_ int fd = -1;
+	int r = open_any(store, bulk, &fd, &size, err);
+
+	if (r < 0)
+		return r;
+	if (size < least || (bulk->kind != BULK_SNAPSHOT && size != least))
+		return file_damaged(store, bulk, "has not the size that it had", err);
+	*ret_fd = take_fd(&fd);
+	*ret_size = size;
 	return 0;
 }
 
@@ -251,19 +266,25 @@ int pending_bulks_check(struct store *store, struct error *err)
 
 /* ---- reading records ---- */
 
-/* The comments of a snapshot, and whose boot its ends are of. */
-static int open_snapshot(struct bulk_reader *reader, u64 size, struct error *err)
+/* Whose boot the ends of a snapshot are of. */
+static int read_header(struct bulk_reader *reader, struct error *err)
 {
-	const struct pending_bulk *bulk = reader->bulk;
-	u64 behind = header_size(bulk) + bulk->n * record_size(bulk);
 	struct snapshot_header header;
 	char boot_id[40];
-	int r = read_file(reader->store, bulk, reader->fd, 0, &header, sizeof(header), err);
+	int r = read_file(reader->store, reader->bulk, reader->fd, 0, &header, sizeof(header), err);
 
 	if (r < 0)
 		return r;
 	boot_id_read(boot_id);
 	reader->other_boot = strncmp(header.boot_id, boot_id, sizeof(header.boot_id)) != 0;
+	return 0;
+}
+
+static int read_comments(struct bulk_reader *reader, u64 size, struct error *err)
+{
+	const struct pending_bulk *bulk = reader->bulk;
+	u64 behind = header_size(bulk) + bulk->n * record_size(bulk);
+
 	reader->comments_size = (size_t)(size - behind);
 	reader->comments = malloc(reader->comments_size + 1);
 	if (!reader->comments)
@@ -273,12 +294,10 @@ static int open_snapshot(struct bulk_reader *reader, u64 size, struct error *err
 			 reader->comments_size, err);
 }
 
-int bulk_reader_open(const struct store *store, const struct pending_bulk *bulk,
-		     struct bulk_reader *ret, struct error *err)
+/* Without what may be in a file. */
+static int begin_reading(const struct store *store, const struct pending_bulk *bulk,
+			 struct bulk_reader *ret, struct error *err)
 {
-	u64 size = 0;
-	int r;
-
 	*ret = (struct bulk_reader){
 		.store = store,
 		.bulk = bulk,
@@ -289,14 +308,45 @@ int bulk_reader_open(const struct store *store, const struct pending_bulk *bulk,
 	if (bulk->folded == bulk->n)
 		return 0;
 	ret->records = malloc(KEYS_AT_ONCE * ret->record_size);
-	if (!ret->records)
-		return error_no_memory(err);
-	if (bulk->keys)
-		return 0;
+	return ret->records ? 0 : error_no_memory(err);
+}
+
+int bulk_reader_open(const struct store *store, const struct pending_bulk *bulk,
+		     struct bulk_reader *ret, struct error *err)
+{
+	u64 size = 0;
+	int r = begin_reading(store, bulk, ret, err);
+
+	if (r < 0 || bulk->keys || bulk->folded == bulk->n)
+		return r;
 	r = open_file(store, bulk, &ret->fd, &size, err);
 	if (!r && bulk->kind == BULK_SNAPSHOT)
-		r = open_snapshot(ret, size, err);
+		r = read_header(ret, err);
+	if (!r && bulk->kind == BULK_SNAPSHOT)
+		r = read_comments(ret, size, err);
 	return r;
+}
+
+int bulk_reader_open_damaged(const struct store *store, struct pending_bulk *bulk,
+			     struct bulk_reader *ret, bool *ret_whole, struct error *err)
+{
+	u64 size = 0, left, n = bulk->n;
+	int r = begin_reading(store, bulk, ret, err);
+
+	*ret_whole = !r;
+	if (r < 0 || bulk->keys || bulk->folded == n)
+		return r;
+	r = open_any(store, bulk, &ret->fd, &size, err);
+	if (!r && bulk->kind == BULK_SNAPSHOT)
+		r = read_header(ret, err);
+	if (r < 0)
+		return r;
+	left = (size - header_size(bulk)) / record_size(bulk);
+	*ret_whole = left >= n;
+	if (left < n)
+		bulk->n = left < bulk->folded ? bulk->folded : left;
+	/* Behind records that are cut off are none. */
+	return *ret_whole && bulk->kind == BULK_SNAPSHOT ? read_comments(ret, size, err) : 0;
 }
 
 void bulk_reader_close(struct bulk_reader *reader)

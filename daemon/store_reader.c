@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "store_internal.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* A connection of its own, which sees the database as it is at the first look. */
@@ -9,6 +10,10 @@ int store_open_reader(const struct store *store, struct store **ret, struct erro
 	_cleanup_(store_closep) struct store *reader = calloc(1, sizeof(*reader));
 	int r;
 
+	if (store->in_memory)
+		return error_set(err, -EROFS,
+				 "cannot compare with %s, which cannot be written to yet",
+				 store->path);
 	if (!reader)
 		return error_no_memory(err);
 	reader->lock_fd = -1;

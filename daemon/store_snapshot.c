@@ -56,8 +56,10 @@ int store_snapshot_new(struct store *store, enum store_table table, struct store
 		       struct error *err)
 {
 	_cleanup_free_ struct store_snapshot *snapshot = calloc(1, sizeof(*snapshot));
-	int r = snapshot ? directory_make(store->dir, BULK_DIRECTORY, err) : error_no_memory(err);
+	int r = snapshot ? store_check_room(store, false, err) : error_no_memory(err);
 
+	if (!r)
+		r = directory_make(store->dir, BULK_DIRECTORY, err);
 	if (!r)
 		r = take_number(store, table, &snapshot->seq, err);
 	if (r < 0)
@@ -275,7 +277,7 @@ int store_snapshot_commit(struct store *store, struct store_snapshot *snapshot, 
 		return error_set(err, -EINVAL, "%s was not written", snapshot->path);
 	r = list_older(snapshot, &older, &n, err);
 	if (!r)
-		r = store_begin(store, err);
+		r = store_begin_upkeep(store, err);
 	if (r < 0)
 		return r;
 	r = replace_older(snapshot, err);

@@ -102,36 +102,6 @@ def test_a_socket_that_nobody_serves_is_replaced(net):
     daemon.fwctl("status")
 
 
-DAMAGE = {
-    "no database": lambda data: b"this is no database, but it is long enough to be one" * 100,
-    "a header alone": lambda data: data[:100] + b"\xa5" * (len(data) - 100),
-    "half of it": lambda data: data[:len(data) // 2],
-}
-
-
-@pytest.mark.parametrize("damage, on_stop", [*((damage, "keep") for damage in DAMAGE), ("half of it", "detach")])
-def test_over_damaged_rules_it_refuses_and_the_kernel_goes_on_filtering(net, listener, damage, on_stop):
-    daemon = net.daemon()
-    listed = "".join(f"172.16.{i // 256}.{i % 256}\n" for i in range(3000))
-    daemon.fwctl("add", "-", input=f"{BLOCKED}\n{listed}")
-    flow = Flow(net.wire, udp(net.wire, 7, BLOCKED), listener)
-    flow.is_dropped()
-    daemon.stop()
-    path = daemon.folder / "state" / "rules.db"
-    whole = path.read_bytes()
-    path.write_bytes(DAMAGE[damage](whole))
-    damaged = path.read_bytes()
-    daemon.keys["on_stop"] = on_stop
-    daemon.write_rules(ETH0)
-    refuses(net, daemon, str(path), "damaged", "move the file away")
-    assert path.read_bytes() == damaged
-    flow.is_dropped()
-    path.write_bytes(whole)
-    daemon.start()
-    assert len(daemon.fwctl_json("list")["entries"]) == 3001
-    flow.is_dropped()
-
-
 def test_a_feed_that_is_missing_at_the_start_is_refused_and_the_kernel_goes_on(net, listener):
     feed = net.sandbox.folder / "feed"
     feed.write_text(f"{BLOCKED}\n")

@@ -283,48 +283,6 @@ static void read_file(char *bytes, size_t size)
 	fclose(file);
 }
 
-Test(store, leaves_a_file_that_is_no_database_as_it_is)
-{
-	char garbage[4096], after[sizeof(garbage)];
-
-	for (size_t i = 0; i < sizeof(garbage); i++)
-		garbage[i] = (char)(i * 7 + 1);
-	temporary_write("rules.db", garbage, sizeof(garbage));
-	expect_refusal(-EUCLEAN, "move the file away");
-	read_file(after, sizeof(after));
-	cr_expect_eq(memcmp(garbage, after, sizeof(after)), 0, "it was written to");
-}
-
-/* Pages behind the first are overwritten: the header is fine, the rules are not. */
-Test(store, reports_a_damaged_database)
-{
-	_cleanup_(store_closep) struct store *store = open_store();
-	struct ruleset *set = NULL;
-	struct error err = {""};
-	char prefix[32];
-	FILE *file;
-	int r;
-
-	begin(store);
-	for (int i = 0; i < 2000; i++) {
-		snprintf(prefix, sizeof(prefix), "10.0.%d.%d", i / 256, i % 256);
-		put(store, STORE_BLOCK, prefix, 0, "a comment that takes some room");
-	}
-	commit(store);
-	store_close(take_pointer(&store));
-	file = fopen(temporary_path("rules.db"), "r+");
-	cr_assert_eq(fseek(file, 16384, SEEK_SET), 0);
-	for (int i = 0; i < 40000; i++)
-		fputc(0xa5, file);
-	fclose(file);
-	r = store_open(temporary, &store, &err);
-	if (!r)
-		r = store_load(store, STORE_BLOCK, &set, &err);
-	cr_expect_eq(r, -EUCLEAN, "%d: %s", r, err.text);
-	cr_expect(strstr(err.text, "are damaged"), "%s", err.text);
-	cr_expect_null(set);
-}
-
 Test(store, reports_rows_that_are_no_prefixes)
 {
 	static const char *const keys[] = {

@@ -265,7 +265,7 @@ Test(store_feed, keeps_the_old_list_when_the_disk_is_full)
 	for (size_t i = 0; i < 20000; i++)
 		prefixes[i] = prefix_of("2001:db8::/32");
 	replace("a", "192.0.2.1");
-	cr_expect_eq(store_feed_write(temporary, "a", prefixes, 20000, &feed, &err), -EIO, "%s",
+	cr_expect_eq(store_feed_write(temporary, "a", prefixes, 20000, &feed, &err), -EDQUOT, "%s",
 		     err.text);
 	cr_expect(strstr(err.text, "disk is full"), "%s", err.text);
 	cr_expect_null(feed);
