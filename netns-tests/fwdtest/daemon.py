@@ -29,7 +29,7 @@ FWD_NEWER = BUILD / "netns-tests" / "fwd-newer"  # with maps of another ABI
 SANITIZER_REPORT = re.compile(r"ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "exitcode=99", "UBSAN_OPTIONS": "print_stacktrace=1"}
 
-START_WAIT_S = 20 * SLOW
+START_WAIT_S = 60 * SLOW
 STOP_WAIT_S = 10 * SLOW
 
 
