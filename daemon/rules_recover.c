@@ -4,6 +4,7 @@
  * what packets see, in adopted maps, says which rules there are. What could be read of the database
  * says since when and why, and is all that is known where there are no maps.
  */
+#include "address_list.h"
 #include "clock.h"
 #include "log.h"
 #include "rules_state.h"
@@ -158,6 +159,122 @@ static int recover_redirects(struct recovery *recovery, struct error *err)
 	return r ? r : policy_set_runtime_redirects(policy, seen, n, err);
 }
 
+/* ---- a feed ---- */
+
+/* The one whose given list is there and cannot be read. NULL: none, or several. */
+static struct origin *find_damaged_feed(const struct rules *rules)
+{
+	const struct policy *policy = rules->policy;
+	struct origin *found = NULL;
+
+	for (size_t i = ORIGIN_FEEDS; i < policy->n_origins; i++) {
+		struct origin *feed = &policy->origins[i];
+		struct address_list list;
+		s64 replaced_s;
+		int r;
+
+		if (feed->replaced)
+			continue;
+		r = store_feed_load(rules->config->daemon.state_dir, feed->name, &list, &replaced_s,
+				    NULL);
+		if (!r)
+			free(list.prefixes);
+		if (!r || r == -ENOENT)
+			continue;
+		if (found)
+			return NULL;
+		found = feed;
+	}
+	return found;
+}
+
+/* What packets see without an end and no rule explains. The caller frees *ret. */
+static int list_unexplained(const struct rules *rules, struct prefix **ret, size_t *ret_n,
+			    struct error *err)
+{
+	_cleanup_free_ struct prefix_item *items = NULL;
+	struct prefix_change_list list = {0};
+	struct prefix *prefixes = NULL;
+	struct prefix_state state;
+	size_t n, n_block, kept = 0;
+	int r = policy_items(rules->policy, &items, &n, &n_block, err);
+
+	if (r < 0)
+		return r;
+	if (prefix_map_diff(rules_map(rules), items, n, &list) < 0 ||
+	    !(prefixes = calloc(list.n + 1, sizeof(*prefixes)))) {
+		free(list.items);
+		return error_no_memory(err);
+	}
+	for (size_t i = 0; i < list.n; i++) {
+		const struct prefix_item *item = &list.items[i].item;
+
+		if (list.items[i].kind == PREFIX_REMOVE && item->table == TABLE_BLOCK &&
+		    prefix_map_read(rules_map(rules), TABLE_BLOCK, &item->prefix, &state) &&
+		    !state.expires_ns)
+			prefixes[kept++] = item->prefix;
+	}
+	free(list.items);
+	*ret = prefixes;
+	*ret_n = kept;
+	return 0;
+}
+
+/* Where that fails, the feed has the entries until the next start. */
+static void keep_feed(const struct rules *rules, const struct origin *feed,
+		      const struct prefix *prefixes, size_t n)
+{
+	const char *dir = rules->config->daemon.state_dir;
+	_cleanup_(store_feed_dropp) struct store_feed *list = NULL;
+	char path[STORE_FILE_MAX];
+	struct error err;
+	int r = store_feed_keep(dir, feed->name, path, &err);
+
+	if (!r)
+		r = store_feed_write(dir, feed->name, prefixes, n, &list, &err);
+	if (!r)
+		r = store_feed_commit(&list, 1, &err);
+	if (r < 0)
+		log_error("feed \"%s\" has the %zu entries that packets see for now: %s",
+			  feed->name, n, err.text);
+	else
+		log_error("feed \"%s\" has the %zu entries that packets see; the damaged list is "
+			  "kept as %s",
+			  feed->name, n, path);
+}
+
+/* With one list damaged and all else whole, what nothing else explains is of that list. */
+static int recover_feed(struct rules *rules, struct error *err)
+{
+	struct origin *feed = rules->dp ? find_damaged_feed(rules) : NULL;
+	_cleanup_(ruleset_freep) struct ruleset *other = NULL;
+	_cleanup_free_ struct prefix *prefixes = NULL;
+	struct ruleset *rules_seen = NULL;
+	size_t n = 0;
+	int r;
+
+	if (!feed || !datapath_is_whole(rules->dp))
+		return 0;
+	/* Its file's, which the list had taken the place of. */
+	other = feed->rules;
+	feed->rules = ruleset_new();
+	if (!feed->rules)
+		return error_no_memory(err);
+	r = list_unexplained(rules, &prefixes, &n, err);
+	if (!r && n)
+		r = policy_rules_from(prefixes, n, NULL, &rules_seen, err);
+	if (r < 0)
+		return r;
+	ruleset_free(feed->rules);
+	feed->rules = n ? rules_seen : take_pointer(&other);
+	if (!n)
+		return 0;
+	feed->replaced = true;
+	feed->loaded_s = wall_s();
+	keep_feed(rules, feed, prefixes, n);
+	return 0;
+}
+
 /* ---- all of it ---- */
 
 static int recover(struct recovery *recovery, struct error *err)
@@ -290,8 +407,10 @@ int rules_recover(struct rules *rules, struct error *err)
 	struct recovery recovery = {.rules = rules};
 	int r = check(rules, err);
 
-	if (r < 0 || !store_recovering(rules->store))
+	if (r < 0)
 		return r;
+	if (!store_recovering(rules->store))
+		return recover_feed(rules, err);
 	r = store_begin(rules->store, err);
 	if (r < 0)
 		return r;

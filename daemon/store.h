@@ -251,6 +251,10 @@ DEFINE_CLEANUP(struct store_feed *, store_feed_drop);
 int store_feed_load(const char *dir, const char *name, struct address_list *ret,
 		    s64 *ret_replaced_s, struct error *err);
 
+/* The list, which is damaged, is there as *ret_path, too, in the place of an earlier one. */
+int store_feed_keep(const char *dir, const char *name, char ret_path[static STORE_FILE_MAX],
+		    struct error *err);
+
 /* ---- what was not confirmed ---- */
 
 /*

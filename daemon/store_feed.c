@@ -13,6 +13,9 @@
 #define FEED_DIRECTORY "feeds"
 #define FEED_NAME_MAX  32
 
+/* The first line, by which a list that was cut off between two lines is known. */
+#define LIST_HEAD "# %zu addresses\n"
+
 struct store_feed {
 	char directory[FILE_PATH_MAX];
 	char path[FILE_PATH_MAX];
@@ -52,8 +55,11 @@ static int write_list(FILE *file, const char *path, const struct prefix *prefixe
 		      struct error *err)
 {
 	char text[PREFIX_TEXT_MAX];
-	size_t size = 0;
+	int head = fprintf(file, LIST_HEAD, n);
+	size_t size = head < 0 ? 0 : (size_t)head;
 
+	if (head < 0)
+		return file_error(err, "write", path);
 	for (size_t i = 0; i < n; i++) {
 		prefix_format(&prefixes[i], text);
 		/* Else it could not be read again. */
@@ -145,6 +151,38 @@ void store_feed_drop(struct store_feed *feed)
 	free(feed);
 }
 
+/* Lists of earlier versions have no first line of ours. */
+static int check_size(int fd, const char *path, const struct stat *st, size_t n, struct error *err)
+{
+	char head[64] = "";
+	size_t written = n;
+
+	if (!st->st_size)
+		return error_set(err, -EUCLEAN, "%s is empty", path);
+	if (pread(fd, head, sizeof(head) - 1, 0) < 0)
+		return file_error(err, "read", path);
+	if (sscanf(head, LIST_HEAD, &written) == 1 && written != n)
+		return error_set(err, -EUCLEAN, "%s has %zu of %zu addresses", path, n, written);
+	return 0;
+}
+
+int store_feed_keep(const char *dir, const char *name, char ret_path[static STORE_FILE_MAX],
+		    struct error *err)
+{
+	char path[FILE_PATH_MAX], kept[FILE_PATH_MAX];
+	int r = feed_path(dir, name, ".list", path, err);
+
+	if (!r)
+		r = feed_path(dir, name, ".list.damaged", kept, err);
+	if (r < 0)
+		return r;
+	unlink(kept);
+	if (link(path, kept) < 0)
+		return file_error(err, "keep", path);
+	memcpy(ret_path, kept, sizeof(kept));
+	return 0;
+}
+
 int store_feed_load(const char *dir, const char *name, struct address_list *ret,
 		    s64 *ret_replaced_s, struct error *err)
 {
@@ -159,7 +197,12 @@ int store_feed_load(const char *dir, const char *name, struct address_list *ret,
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return file_error(err, "open", path);
 	r = address_list_read(fd, path, ret, err);
-	if (!r)
+	if (r < 0)
+		return r;
+	r = check_size(fd, path, &st, ret->n, err);
+	if (r < 0)
+		free(take_pointer(&ret->prefixes));
+	else
 		*ret_replaced_s = st.st_mtim.tv_sec;
 	return r;
 }

@@ -245,6 +245,26 @@ def test_without_the_kernel_s_rules_those_that_can_be_read_are_enforced(net, lis
     assert "nothing in the kernel to compare" in daemon.request("status")["damage"]
 
 
+@pytest.mark.parametrize("size", [0, 1000, 1011])
+def test_a_damaged_list_of_a_feed_is_recovered_from_what_packets_see(net, listener, size):
+    daemon = net.daemon(ETH0 + '[[blacklist.feed]]\nname = "given"\n')
+    daemon.fwctl("add", "192.0.2.1")
+    daemon.fwctl("feed", "replace", "given", "-", input="\n".join([BLOCKED, *BULK[:500]]))
+    daemon.kill()
+    path = daemon.folder / "state" / "feeds" / "given.list"
+    os.truncate(path, size)
+    damaged = path.read_bytes()
+    for _ in range(2):
+        daemon.start()
+        Flow(net.wire, udp(net.wire, 7, BLOCKED), listener).is_dropped(0.05)
+        [feed] = daemon.request("feed list")["feeds"]
+        assert feed["entries"] == 501 and feed["replaced"] is True
+        assert runtime(daemon).keys() == {"192.0.2.1"}
+        assert path.with_name("given.list.damaged").read_bytes() == damaged
+        daemon.kill()
+    assert daemon.log().count("the damaged list is kept as") == 1
+
+
 def test_a_rule_that_ended_is_not_recovered(net):
     daemon = net.daemon()
     daemon.fwctl("add", "10.1.0.3", "--ttl", "1s")
