@@ -450,6 +450,8 @@ static bool is_batch(const struct edit *edit)
 {
 	const struct rule *puts = edit->puts;
 
+	if (edit->n_puts && !edit->created_s)
+		return false;
 	for (size_t i = 1; i < edit->n_puts; i++)
 		if (puts[i].expires_ns != puts[0].expires_ns || puts[i].comment != puts[0].comment)
 			return false;
@@ -462,7 +464,7 @@ static int store_as_batch(struct store *store, const struct edit *edit, struct e
 	struct store_bulk_change change = {
 		.table = (enum store_table)edit->table,
 		.removes = edit->n_removes,
-		.created_s = wall_s(),
+		.created_s = edit->created_s,
 	};
 	_cleanup_free_ struct prefix *prefixes = NULL;
 
@@ -619,9 +621,13 @@ static int add(struct rules *rules, const struct rules_request *request, struct 
 {
 	const struct ruleset *runtime = rules_runtime(rules->policy, request->table);
 	_cleanup_free_ struct rule *puts = calloc(request->n + 1, sizeof(*puts));
-	struct edit edit = {.table = request->table, .puts = puts, .force = request->force};
+	struct edit edit = {
+		.table = request->table,
+		.puts = puts,
+		.created_s = wall_s(),
+		.force = request->force,
+	};
 	struct rules_count count = {.expires_ns = rules_end_of_add(request)};
-	s64 now_s = wall_s();
 	int r;
 
 	if (!puts)
@@ -633,7 +639,7 @@ static int add(struct rules *rules, const struct rules_request *request, struct 
 			continue;
 		puts[edit.n_puts++] = (struct rule){
 			.prefix = request->prefixes[i],
-			.created_s = old ? old->created_s : now_s,
+			.created_s = old ? old->created_s : edit.created_s,
 			.expires_ns = count.expires_ns,
 			.comment = request->comment,
 		};

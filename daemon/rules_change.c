@@ -903,6 +903,7 @@ static int make_durable(struct change *change, struct error *err)
 	} else if (request->kind == RULES_ADD) {
 		edit.puts = change->puts;
 		edit.n_puts = request->n;
+		edit.created_s = change->created_s;
 	} else if (request->kind == RULES_REMOVE) {
 		edit.removes = request->prefixes;
 		edit.n_removes = request->n;

@@ -53,6 +53,7 @@ struct edit {
 	enum prefix_table table;
 	const struct rule *puts;
 	size_t n_puts;
+	s64 created_s; /* of what is put and was not there; 0: `puts` may be of any age */
 	const struct prefix *removes;
 	size_t n_removes;
 	bool removes_all;
