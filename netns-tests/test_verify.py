@@ -34,7 +34,7 @@ def daemon(net):
     net.tun = net.sandbox.tun(net.host, "tun0")
     daemon = net.daemon(RULES)
     daemon.fwctl("add", BLOCKED)
-    daemon.fwctl("add", "2001:db8::/32", "--ttl", "1h")
+    daemon.fwctl("add", "2001:db8:ff00::/40", "--ttl", "1h")
     return daemon
 
 
