@@ -35,6 +35,7 @@ struct interfaces {
 	struct interfaces_wanted wanted;
 	struct slot slots[FWD_MAX_INTERFACES];
 	bool scopes_changed; /* since the redirects were last set up for them */
+	bool scopes_failed;  /* to be set up, which was logged (I3) */
 	bool full_logged;
 	bool top_blocks;	      /* the kernel has refused a change below a program of ours */
 	u64 retry_ns, retry_pause_ns; /* of what failed; 0: nothing, or not since it changed */
@@ -515,13 +516,18 @@ static void restage_redirects(struct interfaces *ifs)
 	struct error err;
 
 	if (interfaces_stage(ifs, &change, &err) < 0) {
-		log_error("cannot set up the redirects for interfaces that came or went: %s",
-			  err.text);
-	} else {
-		interfaces_set_targets(ifs);
-		datapath_commit(ifs->dp);
-		ifs->scopes_changed = false;
+		if (!ifs->scopes_failed)
+			log_error("cannot set up the redirects for interfaces that came or went: "
+				  "%s; trying again",
+				  err.text);
+		ifs->scopes_failed = true;
+		return;
 	}
+	interfaces_set_targets(ifs);
+	datapath_commit(ifs->dp);
+	if (ifs->scopes_failed)
+		log_notice("the redirects are set up for the interfaces that there are");
+	ifs->scopes_changed = ifs->scopes_failed = false;
 }
 
 /* ---- the whole ---- */
@@ -712,7 +718,7 @@ static u64 contests_due_ns(const struct slot *at, u64 now_ns)
 static void plan_retry(struct interfaces *ifs)
 {
 	u64 now_ns = clock_ns(CLOCK_MONOTONIC), contests_ns = 0;
-	bool failed = false;
+	bool failed = ifs->scopes_failed;
 
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		u64 due_ns = contests_due_ns(&ifs->slots[slot], now_ns);
