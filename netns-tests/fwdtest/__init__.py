@@ -6,5 +6,6 @@
     client    the control socket, byte by byte
     traffic   what is sent, what arrives, and which counters rose
     stream    traffic that goes on meanwhile, each packet counted
+    fault     calls of the daemon to the kernel that fail
     kernel    what the kernel has, seen past the daemon; programs of somebody else
 """
