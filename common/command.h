@@ -72,8 +72,8 @@ struct command_arg {
 	const char *meta;   /* what help calls its value; NULL: it has none */
 	enum arg_type type;
 	bool required;
-	bool repeated;		  /* an array on the wire; positional only, and last */
-	bool unasked;		  /* fwctl sends it by itself: not on the command line, nor in help */
+	bool repeated; /* an array on the wire; positional only, and last */
+	bool unasked;  /* fwctl sends it by itself: not on the command line, nor in help */
 	enum privilege privilege; /* that giving it needs, where that is more than the command's */
 	const char *help;
 };

@@ -1128,6 +1128,8 @@ Test(control, each_command_asks_for_its_privilege)
 	for (size_t i = 0; i < COMMAND_COUNT; i++) {
 		bool looks = commands[i].privilege == PRIVILEGE_LOOK;
 
+		if (commands[i].local)
+			continue;
 		cr_expect(is_handled(getgrnam("daemon")->gr_gid, &commands[i]), "%s",
 			  commands[i].name);
 		cr_expect_eq(is_handled(getgrnam(LOOKERS)->gr_gid, &commands[i]), looks, "%s",
