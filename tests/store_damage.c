@@ -469,7 +469,7 @@ Test(store_damage, a_batch_of_another_size_is_damage)
 	expect_works(store);
 }
 
-/* 10.9.9.9 and 10.9.9.8 were there; the one went before the snapshot, which has the other. */
+/* Rows are 10.9.9.8, and 10.9.9.9, which went: the snapshot has taken the place of what says so. */
 static void leave_snapshot(void)
 {
 	_cleanup_(store_snapshot_dropp) struct store_snapshot *snapshot = NULL;
@@ -482,13 +482,7 @@ static void leave_snapshot(void)
 	put(store, STORE_BLOCK, "10.9.9.9", 0, "gone");
 	commit(store);
 	batch_hosts(store, &adds, 0, 1000);
-	begin(store);
-	cr_assert_eq(store_remove(store, STORE_BLOCK,
-				  &(struct prefix){
-					  .family = FAMILY_IPV4, .len = 32, .addr = {10, 9, 9, 9}},
-				  &err),
-		     0);
-	commit(store);
+	batch_hosts(store, &removes, 9 << 16 | 9 << 8 | 9, 1);
 	cr_assert_eq(store_snapshot_new(store, STORE_BLOCK, &snapshot, &err), 0, "%s", err.text);
 	set = load(store, STORE_BLOCK);
 	cr_assert_eq(store_snapshot_write(snapshot, set, &err), 0, "%s", err.text);
@@ -523,9 +517,9 @@ Test(store_damage, a_snapshot_that_is_cut_off_gives_what_it_has)
 		size_t rules;
 		const char *why;
 	} cases[] = {
-		{40 + 48 * 500 + 7, 491, "bulk/1 has not the size that it had"},
+		{40 + 48 * 500 + 7, 492, "bulk/1 has not the size that it had"},
 		{40 + 48 * 1001 + 1, 991, "bulk/1 has a wrong checksum"},
-		{39, 1, "bulk/1 has not the size that it had"},
+		{39, 2, "bulk/1 has not the size that it had"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
