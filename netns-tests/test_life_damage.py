@@ -233,10 +233,13 @@ def test_without_the_kernel_s_rules_those_that_can_be_read_are_enforced(net, lis
     daemon = net.daemon(on_stop="detach")
     daemon.fwctl("add", BLOCKED, "--comment", "first")
     daemon.fwctl("add", "-", input="\n".join(BULK[:3000]))
-    daemon.stop()
     path = daemon.folder / "state" / "rules.db"
-    key = b"\x04" + ipaddress.ip_address(BULK[1500]).packed
-    overwritten("rules.db", path.read_bytes().index(key) // 4096 * 4096, 4096)(path.parent)
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        wait_until(lambda: store.execute("SELECT count(*) FROM bulk").fetchone() == (0,))
+    daemon.stop()
+    key, content = b"\x04" + ipaddress.ip_address(BULK[1500]).packed, path.read_bytes()
+    [leaf] = [at for at in range(0, len(content), 4096) if content[at] == 10 and key in content[at:at + 4096]]
+    overwritten("rules.db", leaf, 4096)(path.parent)
     daemon.start()
     Flow(net.wire, udp(net.wire, 7, BLOCKED), listener).is_dropped()
     entries = runtime(daemon)
