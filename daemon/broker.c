@@ -232,6 +232,9 @@ static int ask(u32 command, u32 id, const struct bpf_get_fd_by_id_opts *opts)
 		else
 			r = receive_answer(broker.fd, &fd);
 		pthread_mutex_unlock(&broker.mutex);
+		/* The kernel keeps it to itself where we have no room for another one. */
+		if (r >= 0 && fd < 0)
+			r = -EMFILE;
 	}
 	if (r >= 0)
 		return fd;

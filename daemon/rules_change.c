@@ -1061,7 +1061,10 @@ static void log_failure(const struct change *change)
 {
 	const char *text = change->end.err.text;
 
-	if (change->request.kind == RULES_SNAPSHOT)
+	/* What it was to put together has been folded, or cleared. */
+	if (change->request.kind == RULES_SNAPSHOT && change->end.r == -ECANCELED)
+		log_debug("no snapshot: %s", text);
+	else if (change->request.kind == RULES_SNAPSHOT)
 		log_error("cannot put stored changes together: %s", text);
 	else if (change->request.kind == RULES_RELEASE)
 		log_warning("cannot give the memory of maps back that are no longer used: %s; the "
@@ -1093,8 +1096,8 @@ static void conclude(struct change *change)
 	rules->changes = change->next;
 	change_free(change);
 	begin(rules);
-	/* One that failed would only fail again. */
-	if (kind != RULES_RESIZE)
+	/* One that failed would only fail again, and giving memory back follows it. */
+	if (kind != RULES_RESIZE && kind != RULES_RELEASE)
 		change_keep_fitting(rules);
 	if (kind != RULES_SNAPSHOT)
 		change_keep_stored(rules);
@@ -1248,8 +1251,10 @@ int change_start(struct rules *rules, struct rules_request *request,
 		free(change);
 		return -ENOMEM;
 	}
-	while (*end)
+	/* Who waits for the way back may be cut off: it is the next. */
+	while (*end && (request->kind != RULES_RESTORE || end == &rules->changes))
 		end = &(*end)->next;
+	change->next = *end;
 	*end = change;
 	/* Not begin(): done() is for later. */
 	if (rules->changes == change && start_work(change) < 0) {

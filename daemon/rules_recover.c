@@ -12,9 +12,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct recovery {
 	struct rules *rules;
+	bool unconfirmed; /* the maps may have what a start has just gone back from */
 	size_t n_put, n_removed;
 };
 
@@ -42,6 +44,31 @@ static int remove_rule(struct recovery *recovery, enum prefix_table table,
 	return store_remove(rules->store, (enum store_table)table, prefix, err);
 }
 
+static bool is_unconfirmed(const struct rules *rules)
+{
+	char path[STORE_FILE_MAX];
+
+	return !store_unconfirmed_path(rules->config->daemon.state_dir, path, NULL) &&
+	       !access(path, F_OK);
+}
+
+/*
+ * What packets see of a configuration that was not confirmed must not stay for good; nor an address
+ * that was spared for what is gone, which has no effect.
+ */
+static bool may_be_nobodys(const struct recovery *recovery, enum prefix_table table,
+			   const struct prefix *prefix)
+{
+	struct rules_match match;
+
+	if (recovery->unconfirmed)
+		return true;
+	if (table != TABLE_ALLOW || prefix->len != family_bits(prefix->family))
+		return false;
+	rules_test(recovery->rules, prefix, &match);
+	return !match.blocked;
+}
+
 /* One difference between packets and rules: the rule is made what packets see. */
 static int recover_prefix(struct recovery *recovery, const struct prefix_change *change,
 			  struct error *err)
@@ -62,6 +89,8 @@ static int recover_prefix(struct recovery *recovery, const struct prefix_change 
 		rule = *known;
 		break;
 	case PREFIX_REMOVE:
+		if (may_be_nobodys(recovery, table, prefix))
+			return 0;
 		break;
 	}
 	if (!prefix_map_read(rules_map(rules), table, prefix, &state) ||
@@ -326,6 +355,17 @@ static bool redirects_are_in_maps(const struct rules *rules)
 }
 
 /* Where the maps are without an entry, and have no other for it, somebody took it from them. */
+static bool needs_rule(const struct rules *rules, const struct prefix_change *change)
+{
+	const struct prefix_item *item = &change->item;
+	struct prefix_state state;
+
+	/* What has ended needs none any more, nor what was spared. */
+	return change->kind == PREFIX_REMOVE && item->table == TABLE_BLOCK &&
+	       prefix_map_read(rules_map(rules), TABLE_BLOCK, &item->prefix, &state) &&
+	       (!state.expires_ns || state.expires_ns > boot_ns());
+}
+
 static int find_unexplained(const struct rules *rules, bool *ret, struct error *err)
 {
 	const struct policy *policy = rules->policy;
@@ -341,7 +381,7 @@ static int find_unexplained(const struct rules *rules, bool *ret, struct error *
 	if (!r && prefix_map_diff(rules_map(rules), items, n, &list) < 0)
 		r = error_no_memory(err);
 	for (size_t i = 0; i < list.n; i++)
-		found |= list.items[i].kind == PREFIX_REMOVE;
+		found |= needs_rule(rules, &list.items[i]);
 	free(list.items);
 	if (r < 0)
 		return r;
@@ -404,7 +444,7 @@ static int check(struct rules *rules, struct error *err)
 
 int rules_recover(struct rules *rules, struct error *err)
 {
-	struct recovery recovery = {.rules = rules};
+	struct recovery recovery = {.rules = rules, .unconfirmed = is_unconfirmed(rules)};
 	int r = check(rules, err);
 
 	if (r < 0)

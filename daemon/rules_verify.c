@@ -245,12 +245,14 @@ static const char *const stored_texts[][TABLE_COUNT] = {
 static void tell_findings(const struct prefix_finding_list *list, enum difference_kind kind,
 			  const char *const texts[][TABLE_COUNT], struct differences *ret)
 {
-	char text[PREFIX_TEXT_MAX];
+	char text[PREFIX_TEXT_MAX] = "";
 
 	for (size_t i = 0; i < list->n; i++) {
 		const struct prefix_finding *finding = &list->items[i];
 
-		prefix_format(&finding->prefix, text);
+		/* Those behind them are only counted. */
+		if (ret->n_items < DIFFERENCES_MAX)
+			prefix_format(&finding->prefix, text);
 		differences_add(ret, kind, text, "%s: %s", text,
 				texts[finding->fault][finding->table]);
 	}

@@ -423,7 +423,7 @@ int store_open_file(struct store *store, struct error *err)
 			    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
 			    NULL) != SQLITE_OK)
 		return store_db_error(store, "open", err);
-	sqlite3_busy_timeout(store->db, 2000);
+	sqlite3_busy_timeout(store->db, STORE_BUSY_MS);
 	store_keep_log(store, true);
 	/* First, so that what is not ours is not written to. */
 	r = store_check(store, &version, err);

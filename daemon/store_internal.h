@@ -44,6 +44,9 @@
 /* Keys that are read or written at once; a multiple of four, for the checksum's words. */
 #define KEYS_AT_ONCE 1000
 
+/* Another connection, the checkpointer's or a reader's, is waited for so long. */
+#define STORE_BUSY_MS 2000
+
 #define STORE_PATH_MAX 256 /* of the database, and its NUL */
 #define FILE_PATH_MAX  STORE_FILE_MAX
 _Static_assert(FILE_PATH_MAX >= STORE_PATH_MAX + 64, "room for a file's name");

@@ -24,7 +24,7 @@ int store_open_reader(const struct store *store, struct store **ret, struct erro
 			    SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
 			    NULL) != SQLITE_OK)
 		return store_db_error(reader, "open", err);
-	sqlite3_busy_timeout(reader->db, 2000);
+	sqlite3_busy_timeout(reader->db, STORE_BUSY_MS);
 	r = store_execute(reader, "BEGIN; SELECT 1 FROM meta", "read", err);
 	if (!r)
 		*ret = take_pointer(&reader);

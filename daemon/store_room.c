@@ -90,7 +90,9 @@ int store_make_room(struct store *store)
 	if (store->in_memory)
 		return -EDQUOT;
 	store_give_reserve(store);
-	/* The log begins again, over what it takes already. */
+	/* The log begins again, over what it takes already; nobody waits for those who read it. */
+	sqlite3_busy_timeout(store->db, 0);
 	sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+	sqlite3_busy_timeout(store->db, STORE_BUSY_MS);
 	return 0;
 }
