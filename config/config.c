@@ -385,7 +385,8 @@ static int keep_text(struct config *config, const char *text, size_t size)
 	config->text = malloc(size + 1);
 	if (!config->text)
 		return -ENOMEM;
-	memcpy(config->text, text, size);
+	if (text)
+		memcpy(config->text, text, size);
 	config->text_size = size;
 	return 0;
 }

@@ -374,10 +374,13 @@ static int find_unexplained(const struct rules *rules, bool *ret, struct error *
 	_cleanup_free_ struct redirect *seen = calloc(REDIRECTS_MAX, sizeof(*seen));
 	_cleanup_free_ struct prefix_item *items = NULL;
 	struct prefix_change_list list = {0};
-	size_t n, n_block, n_seen;
+	size_t n = 0, n_block, n_seen;
 	bool found = false;
-	int r = seen ? policy_items(policy, &items, &n, &n_block, err) : error_no_memory(err);
+	int r;
 
+	if (!seen)
+		return error_no_memory(err);
+	r = policy_items(policy, &items, &n, &n_block, err);
 	if (!r && prefix_map_diff(rules_map(rules), items, n, &list) < 0)
 		r = error_no_memory(err);
 	for (size_t i = 0; i < list.n; i++)

@@ -158,7 +158,7 @@ static int open_any(const struct store *store, const struct pending_bulk *bulk, 
 static int open_file(const struct store *store, const struct pending_bulk *bulk, int *ret_fd,
 		     u64 *ret_size, struct error *err)
 {
-	u64 least = header_size(bulk) + bulk->n * record_size(bulk), size;
+	u64 least = header_size(bulk) + bulk->n * record_size(bulk), size = 0;
 	_cleanup_close_ int fd = -1;
 	int r = open_any(store, bulk, &fd, &size, err);
 

@@ -56,8 +56,11 @@ int store_snapshot_new(struct store *store, enum store_table table, struct store
 		       struct error *err)
 {
 	_cleanup_free_ struct store_snapshot *snapshot = calloc(1, sizeof(*snapshot));
-	int r = snapshot ? store_check_room(store, false, err) : error_no_memory(err);
+	int r;
 
+	if (!snapshot)
+		return error_no_memory(err);
+	r = store_check_room(store, false, err);
 	if (!r)
 		r = directory_make(store->dir, BULK_DIRECTORY, err);
 	if (!r)
