@@ -52,23 +52,6 @@ static bool is_unconfirmed(const struct rules *rules)
 	       !access(path, F_OK);
 }
 
-/*
- * What packets see of a configuration that was not confirmed must not stay for good; nor an address
- * that was spared for what is gone, which has no effect.
- */
-static bool may_be_nobodys(const struct recovery *recovery, enum prefix_table table,
-			   const struct prefix *prefix)
-{
-	struct rules_match match;
-
-	if (recovery->unconfirmed)
-		return true;
-	if (table != TABLE_ALLOW || prefix->len != family_bits(prefix->family))
-		return false;
-	rules_test(recovery->rules, prefix, &match);
-	return !match.blocked;
-}
-
 /* One difference between packets and rules: the rule is made what packets see. */
 static int recover_prefix(struct recovery *recovery, const struct prefix_change *change,
 			  struct error *err)
@@ -89,7 +72,8 @@ static int recover_prefix(struct recovery *recovery, const struct prefix_change 
 		rule = *known;
 		break;
 	case PREFIX_REMOVE:
-		if (may_be_nobodys(recovery, table, prefix))
+		/* What a start has just gone back from must not stay for good. */
+		if (recovery->unconfirmed)
 			return 0;
 		break;
 	}

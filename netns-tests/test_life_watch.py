@@ -160,7 +160,9 @@ def test_what_fails_for_a_moment_is_tried_again_without_being_told(host):
     wait_until(lambda: kernel.xdp_id(host.eth0), WITHIN_S)
     wait_until(lambda: error(host.daemon) is None, WITHIN_S)
     host.acts()
-    assert len(lines(host.daemon, "Too many open files")) == 1
+    # Which step fails for want of them may change, and is told then.
+    told = lines(host.daemon, "Too many open files")
+    assert len(set(told)) == len(told) <= 4
 
 
 def test_status_tells_the_mode_that_somebody_has_changed(host):
