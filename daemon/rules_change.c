@@ -48,7 +48,6 @@ struct change {
 	struct prefix_map *prefixes;	/* or a new bank, */
 	struct program_set programs;	/* the programs for it, */
 	bool offered;			/* which is the datapath's already */
-	struct rule *puts;		/* of RULES_ADD without a bulk */
 	struct store_bulk *bulk;
 	struct store_snapshot *snapshot;
 	struct store_feed *feeds[CONFIG_FEEDS_MAX];
@@ -74,7 +73,6 @@ static void clear_result(struct change *change)
 	free(change->list.items);
 	prefix_map_close(change->prefixes);
 	program_set_clear(&change->programs);
-	free(change->puts);
 	store_bulk_drop(change->bulk);
 	store_snapshot_drop(change->snapshot);
 	for (size_t i = 0; i < change->n_feeds; i++)
@@ -179,8 +177,6 @@ static int add(struct change *change, struct error *err)
 	change->end.count.expires_ns = change->expires_ns;
 	if (ruleset_put_sorted(runtime, puts, n) < 0)
 		return error_no_memory(err);
-	if (!change->bulk)
-		change->puts = take_pointer(&puts);
 	if (request->force && request->table == TABLE_BLOCK &&
 	    guard_force(change->after, &change->locals, request->prefixes, request->n) < 0)
 		return error_no_memory(err);
@@ -721,12 +717,29 @@ static int copy_forced(const struct policy *from, struct policy *to, const struc
 	return forced ? ruleset_put(to->forced, forced) : remove_rule(to->forced, &noted->prefix);
 }
 
+/* What RULES_ADD decides is as old as the small change left it (L4), or as new as this one. */
+static int take_age(struct change *change, const struct noted *noted)
+{
+	enum prefix_table table = (enum prefix_table)noted->table;
+	struct ruleset *after = rules_runtime(change->after, table);
+	const struct rule *now =
+		ruleset_find(rules_runtime(change->rules->policy, table), &noted->prefix);
+	struct rule rule = *ruleset_find(after, &noted->prefix);
+
+	rule.created_s = now ? now->created_s : change->created_s;
+	return ruleset_put(after, &rule);
+}
+
 static int copy_noted(struct change *change, const struct noted *noted)
 {
 	const struct policy *from = change->rules->policy;
 	bool decided = decides(&change->request, noted);
-	int r = decided ? 0 : copy_rule(from, change->after, noted);
+	int r = 0;
 
+	if (!decided)
+		r = copy_rule(from, change->after, noted);
+	else if (change->request.kind == RULES_ADD)
+		r = take_age(change, noted);
 	if (!r && noted->table == TABLE_BLOCK &&
 	    (!decided ||
 	     (change->request.kind == RULES_ADD && ruleset_find(from->forced, &noted->prefix))))
@@ -885,12 +898,25 @@ static int make_reload_durable(struct change *change, struct error *err)
 	return r;
 }
 
+/* What RULES_ADD without a bulk adds, with comments that are the policy's. */
+static struct rule *list_added(const struct change *change)
+{
+	const struct rules_request *request = &change->request;
+	const struct ruleset *runtime = rules_runtime(change->after, request->table);
+	struct rule *added = calloc(request->n + 1, sizeof(*added));
+
+	for (size_t i = 0; added && i < request->n; i++)
+		added[i] = *ruleset_find(runtime, &request->prefixes[i]);
+	return added;
+}
+
 static int make_durable(struct change *change, struct error *err)
 {
 	struct store *store = change->rules->store;
 	const struct rules_request *request = &change->request;
 	struct edit edit = {.table = request->table};
 	const struct ruleset *forced = rules_new_forced(change->rules->policy, change->after);
+	_cleanup_free_ struct rule *added = NULL;
 
 	if (is_reload(change))
 		return make_reload_durable(change, err);
@@ -901,7 +927,10 @@ static int make_durable(struct change *change, struct error *err)
 	if (request->kind == RULES_FLUSH) {
 		edit.removes_all = true;
 	} else if (request->kind == RULES_ADD) {
-		edit.puts = change->puts;
+		added = list_added(change);
+		if (!added)
+			return error_no_memory(err);
+		edit.puts = added;
 		edit.n_puts = request->n;
 		edit.created_s = change->created_s;
 	} else if (request->kind == RULES_REMOVE) {
