@@ -19,6 +19,7 @@ struct table {
 	int current_fd; /* in the set that packets see */
 	int staged_fd;	/* in the other, while something is staged and `changed` */
 	bool changed;
+	bool behind;  /* the set that packets do not see could not be given the same */
 	bool unknown; /* a slot that was free at the start: nobody has looked what is there */
 };
 
@@ -251,6 +252,16 @@ static int put_table(struct redirect_map *map, unsigned set, u32 slot, u32 hook,
 	return 0;
 }
 
+/* Gives a set that packets do not see what the other has. */
+static int keep_up(struct redirect_map *map, unsigned set, u32 slot, u32 hook, struct error *err)
+{
+	struct table *table = &map->tables[slot][hook];
+	int r = put_table(map, set, slot, hook, table->current_fd, err);
+
+	table->behind = r < 0;
+	return r;
+}
+
 static int stage_table(struct redirect_map *map, u32 slot, u32 hook,
 		       const struct fwd_port_line *lines, struct error *err)
 {
@@ -260,7 +271,7 @@ static int stage_table(struct redirect_map *map, u32 slot, u32 hook,
 	if (!table->unknown &&
 	    (lines ? table->current_fd >= 0 && table_equals(table->current_fd, lines)
 		   : table->current_fd < 0))
-		return 0;
+		return table->behind ? keep_up(map, map->staged_set, slot, hook, err) : 0;
 	if (lines) {
 		r = make_table(lines, &table->staged_fd, err);
 		if (r < 0)
@@ -336,7 +347,7 @@ static void finish(struct redirect_map *map, unsigned other_set)
 
 			if (!table->changed)
 				continue;
-			put_table(map, other_set, slot, hook, table->current_fd, NULL);
+			keep_up(map, other_set, slot, hook, NULL);
 			if (table->staged_fd >= 0)
 				close(table->staged_fd);
 			table->staged_fd = -1;
@@ -585,7 +596,7 @@ static void adopt_tables(struct redirect_map *map, unsigned set)
 			other = get_table(map, !set, slot, hook, &other_id);
 			closep(&other);
 			if (id != other_id)
-				put_table(map, !set, slot, hook, table->current_fd, NULL); /* V1 */
+				keep_up(map, !set, slot, hook, NULL); /* V1 */
 		}
 	}
 }

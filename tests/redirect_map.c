@@ -19,6 +19,19 @@ static struct redirect_map_fds fds;
 /* The slots of the scopes below are in use. */
 static struct fwd_interface slots[FWD_MAX_INTERFACES];
 
+static bool updates_fail;
+
+int __real_bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags);
+int __wrap_bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags);
+
+int __wrap_bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
+{
+	if (!updates_fail)
+		return __real_bpf_map_update_elem(fd, key, value, flags);
+	errno = ENOMEM;
+	return -1;
+}
+
 static int get_pin(const char *name)
 {
 	char path[128];
@@ -215,6 +228,41 @@ Test(redirect_map, staged_redirects_are_seen_in_their_set_alone)
 	redirect_map_settle(map);
 	expect_both(0, 80, "new");
 	cr_expect_not(redirect_map_read(map, &old, &(struct redirect_state){0}));
+}
+
+/* One set was left behind when packets had the other: they must not be led back to it. */
+Test(redirect_map, a_set_that_could_not_be_kept_up_is_before_packets_see_it)
+{
+	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
+	const struct redirect old = tcp("eth0", 80, 80, "old"), new = tcp("eth0", 80, 80, "new");
+
+	cr_assert_eq(stage(map, 1, &old, 1), 0);
+	redirect_map_settle(map);
+	cr_assert_eq(stage(map, 0, &new, 1), 0);
+	updates_fail = true;
+	redirect_map_settle(map);
+	cr_expect_neq(stage(map, 1, &new, 1), 0, "not while it cannot be");
+	updates_fail = false;
+	cr_assert_eq(stage(map, 1, &new, 1), 0);
+	expect_both(0, 80, "new");
+	redirect_map_settle(map);
+	expect_both(0, 80, "new");
+}
+
+Test(redirect_map, a_set_that_an_abort_could_not_clear_is_cleared_by_the_next_stage)
+{
+	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
+	const struct redirect old = tcp("eth0", 80, 80, "old"), new = tcp("eth0", 80, 80, "new");
+
+	cr_assert_eq(stage(map, 1, &old, 1), 0);
+	redirect_map_settle(map);
+	cr_assert_eq(stage(map, 0, &new, 1), 0);
+	updates_fail = true;
+	redirect_map_abort(map);
+	updates_fail = false;
+	cr_assert_eq(stage(map, 0, &old, 1), 0);
+	expect_both(0, 80, "old");
+	redirect_map_settle(map);
 }
 
 Test(redirect_map, an_abort_leaves_everything_as_it_was)
