@@ -34,6 +34,9 @@
 #define TC_PAUSE_NS	  (NS_PER_S / 10)
 #define TIMER_ACCURACY_US 10000
 
+/* After the network interfaces could not be asked for. */
+#define LINKS_AGAIN_US 500000
+
 /* ---- events ---- */
 
 /* What others did in tc is looked at right away, unless that has just been done. */
@@ -69,14 +72,31 @@ static int on_settle_due(sd_event_source *source, u64 us, void *data)
 }
 
 /* Many changes come together; they are looked at once. */
+static int follow_links(struct daemon *daemon)
+{
+	struct error err;
+	bool failed = links_process(daemon->links, &err) < 0;
+
+	if (failed && !daemon->links_failed)
+		log_warning("%s; trying again", err.text);
+	else if (!failed && daemon->links_failed)
+		log_notice("the network interfaces are known again");
+	daemon->links_failed = failed;
+	/* What cannot be read would wake us up all the while. */
+	sd_event_source_set_enabled(daemon->links_source, failed ? SD_EVENT_OFF : SD_EVENT_ON);
+	sd_event_source_set_time_relative(daemon->links_timer, LINKS_AGAIN_US);
+	sd_event_source_set_enabled(daemon->links_timer, failed ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+	return sd_event_source_set_enabled(daemon->settle_source, SD_EVENT_ONESHOT);
+}
+
 static int on_links(sd_event_source *source, int fd, u32 revents, void *data)
 {
-	struct daemon *daemon = data;
-	struct error err;
+	return follow_links(data);
+}
 
-	if (links_process(daemon->links, &err) < 0)
-		log_warning("%s", err.text);
-	return sd_event_source_set_enabled(daemon->settle_source, SD_EVENT_ONESHOT);
+static int on_links_due(sd_event_source *source, u64 us, void *data)
+{
+	return follow_links(data);
 }
 
 static void on_move(void *data, int ifindex)
@@ -339,6 +359,11 @@ static int add_sources(struct daemon *daemon, struct error *err)
 		r = sd_event_add_io(daemon->event, &daemon->links_source, links_fd(daemon->links),
 				    EPOLLIN, on_links, daemon);
 	if (r >= 0)
+		r = sd_event_add_time(daemon->event, &daemon->links_timer, CLOCK_MONOTONIC, 0,
+				      TIMER_ACCURACY_US, on_links_due, daemon);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(daemon->links_timer, SD_EVENT_OFF);
+	if (r >= 0)
 		r = sd_event_add_io(daemon->event, &daemon->tc_source,
 				    tc_watch_fd(daemon->tc_watch), EPOLLIN, on_tc, daemon);
 	if (r >= 0)
@@ -509,6 +534,7 @@ void daemon_stop(struct daemon *daemon)
 	else if (daemon->rules)
 		log_notice("stopped; the kernel goes on filtering");
 	sd_event_source_disable_unref(daemon->links_source);
+	sd_event_source_disable_unref(daemon->links_timer);
 	sd_event_source_disable_unref(daemon->locals_source);
 	sd_event_source_disable_unref(daemon->settle_source);
 	sd_event_source_disable_unref(daemon->tc_source);

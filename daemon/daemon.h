@@ -30,12 +30,12 @@ struct daemon {
 	struct confirm *confirm;
 	struct control *control;
 	sd_event_source *links_source, *expiry_source, *settle_source, *fold_source;
-	sd_event_source *tc_source, *settle_timer, *locals_source;
-	bool tc_changed;  /* by others, since the interfaces were last settled */
-	u64 settled_ns;	  /* CLOCK_MONOTONIC */
-	bool fold_failed; /* it was logged */
-	bool broker_lost; /* why the event loop has ended */
-	unsigned reloads; /* that run or wait */
+	sd_event_source *tc_source, *settle_timer, *locals_source, *links_timer;
+	bool tc_changed;		/* by others, since the interfaces were last settled */
+	u64 settled_ns;			/* CLOCK_MONOTONIC */
+	bool fold_failed, links_failed; /* it was logged */
+	bool broker_lost;		/* why the event loop has ended */
+	unsigned reloads;		/* that run or wait */
 	s64 started_s, config_loaded_s;
 	s64 previous_loaded_s;	 /* of the configuration before it */
 	bool config_unconfirmed; /* the one in force is not the file's, which nobody confirmed */

@@ -21,7 +21,7 @@ struct links {
 	struct nl_cache_mngr *manager;
 	struct nl_cache *cache; /* owned by the manager */
 	struct nl_sock *events; /* the manager reads it */
-	struct nl_sock *socket; /* to ask again */
+	bool stale;		/* messages were lost: the cache may not be what there is */
 	void (*moved)(void *data, int ifindex);
 	void *moved_data;
 };
@@ -66,12 +66,6 @@ int links_open(struct links **ret, struct error *err)
 
 	if (!links)
 		return error_no_memory(err);
-	links->socket = nl_socket_alloc();
-	if (!links->socket)
-		return error_no_memory(err);
-	r = nl_connect(links->socket, NETLINK_ROUTE);
-	if (r < 0)
-		return nl_failed(err, r, "cannot open a netlink socket");
 	r = watch(links, err);
 	if (r < 0)
 		return r;
@@ -86,7 +80,6 @@ void links_close(struct links *links)
 	if (links->manager)
 		nl_cache_mngr_free(links->manager);
 	nl_socket_free(links->events);
-	nl_socket_free(links->socket);
 	free(links);
 }
 
@@ -95,18 +88,33 @@ int links_fd(const struct links *links)
 	return nl_cache_mngr_get_fd(links->manager);
 }
 
+/* A new socket each time: no answer that was not read to its end stands in front of this one. */
+static int ask_again(struct links *links, struct error *err)
+{
+	struct nl_sock *socket = nl_socket_alloc();
+	int r = socket ? nl_connect(socket, NETLINK_ROUTE) : -NLE_NOMEM;
+
+	if (r >= 0)
+		r = nl_cache_resync(socket, links->cache, NULL, NULL);
+	nl_socket_free(socket);
+	return r < 0 ? nl_failed(err, r, "cannot list the network interfaces again") : 0;
+}
+
 int links_process(struct links *links, struct error *err)
 {
 	int r = nl_cache_mngr_data_ready(links->manager);
 
-	if (r >= 0)
-		return 0;
 	/* The kernel had more to say than the socket holds. What it holds is older than the answer.
 	 */
-	for (int i = 0; r < 0 && i < DRAIN_TRIES; i++)
+	for (int i = 0; r < 0 && i < DRAIN_TRIES; i++) {
+		links->stale = true;
 		r = nl_cache_mngr_data_ready(links->manager);
-	r = nl_cache_resync(links->socket, links->cache, NULL, NULL);
-	return r < 0 ? nl_failed(err, r, "cannot list the network interfaces again") : 0;
+	}
+	if (!links->stale)
+		return 0;
+	r = ask_again(links, err);
+	links->stale = r < 0;
+	return r;
 }
 
 void links_on_move(struct links *links, void (*moved)(void *data, int ifindex), void *data)

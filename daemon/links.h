@@ -23,7 +23,8 @@ DEFINE_CLEANUP(struct links *, links_close);
 
 /*
  * To poll for reading; then call links_process(). Any message may tell of a change, also of one
- * that is not in struct link_info, such as an XDP program that was taken off.
+ * that is not in struct link_info, such as an XDP program that was taken off. After a failure it
+ * has to be called again, message or not: what there is may be another than what is known.
  */
 int links_fd(const struct links *links);
 int links_process(struct links *links, struct error *err);

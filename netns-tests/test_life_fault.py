@@ -2,33 +2,28 @@
 """A reload is all or nothing: each call that it makes to the kernel fails in turn."""
 import os
 import random
+import time
 
 import pytest
 
 from fwdtest.daemon import Daemon
 from fwdtest.fault import FOR_EVER, LIBRARY, Fault
+from fwdtest.rules import TRANSIENT, lasting
 from fwdtest.stream import Stream
 from fwdtest.traffic import wait_until
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason=f"there is no {LIBRARY}")
 
 ALWAYS, OLD_ONLY, NEW_ONLY, NEVER = "10.1.0.8", "10.1.0.9", "10.1.0.10", "10.1.0.2"
-TRANSIENT = {"uptime_s", "clients", "age_s", "left_s", "packets", "bytes", "last_hit_s", "created_s",
-             "loaded_s", "config_loaded_s"}
+CHANGING = TRANSIENT | {"packets", "bytes", "last_hit_s", "created_s", "loaded_s", "config_loaded_s"}
 STEP = int(os.environ.get("FWD_FAULTS", 80))  # of how many calls one fails; 1: each in turn
 # More than a small change may have: a new bank of maps is made.
 MANY = [f"172.16.{i // 256}.{i % 256}" for i in range(4200)]
 
 
-def lasting(value):
-    if isinstance(value, dict):
-        return {key: lasting(item) for key, item in value.items() if key not in TRANSIENT}
-    return [lasting(item) for item in value] if isinstance(value, list) else value
-
-
 def policy_of(client):
     """What is in force as the daemon tells it, and whether the kernel has it so."""
-    told = [lasting(client.request(command)) for command in ("allow list", "redirect list", "status")]
+    told = [lasting(client.request(command), CHANGING) for command in ("allow list", "redirect list", "status")]
     status = told[-1]
     del status["maps"]  # how much room there is may change
     for interface in status["interfaces"]:
@@ -107,3 +102,16 @@ def test_a_reload_in_which_a_call_fails_leaves_the_old_policy_whole_or_makes_the
         stream.wait_for(20)
     stream.only_arrives("never")
     assert number > 20
+
+
+def test_interfaces_that_could_not_be_listed_are_known_once_they_can_be(net):
+    fault = Fault(net.sandbox)
+    daemon = Daemon(net.sandbox, net.host, '[[interface]]\nname = "eth*"\n', env=fault.env).start()
+    with fault.at(1, FOR_EVER):
+        net.sandbox.link(net.host, "eth1", net.peer, "wire1")
+        wait_until(lambda: "cannot list the network interfaces again" in daemon.log())
+        time.sleep(2)  # for more of them
+    wait_until(lambda: "the network interfaces are known again" in daemon.log())
+    wait_until(lambda: {row["name"] for row in daemon.request("status")["interfaces"]} == {"eth0", "eth1"})
+    assert daemon.log().count("cannot list the network interfaces again") == 1
+    daemon.stop()
