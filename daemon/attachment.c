@@ -235,6 +235,15 @@ static int drop_tc(const struct attachment *at, const struct attachment_site *si
 	return r;
 }
 
+/* Whose filter is at our place; *ret_there: its program, 0 for none. */
+static int query_tc(const struct attachment_site *site, enum fwd_hook hook, u32 *ret_there,
+		    bool *ret_ours, struct error *err)
+{
+	int r = tc_get_filter(site->tc, site->link.ifindex, hook, ret_there, err);
+
+	return r < 0 ? r : datapath_owner_has(site->owner, *ret_there, ret_ours, err);
+}
+
 /* ---- any hook ---- */
 
 static int find_tc(struct attachment *at, const struct attachment_site *site, enum fwd_hook hook,
@@ -242,10 +251,8 @@ static int find_tc(struct attachment *at, const struct attachment_site *site, en
 {
 	u32 there = 0;
 	bool ours = false;
-	int r = tc_get_filter(site->tc, site->link.ifindex, hook, &there, err);
+	int r = query_tc(site, hook, &there, &ours, err);
 
-	if (!r && there)
-		r = datapath_owner_has(site->owner, there, &ours, err);
 	if (r < 0)
 		return r;
 	at->foreign_id[hook] = ours ? 0 : there;
@@ -367,8 +374,7 @@ static const char *find_tc_fault(const struct attachment *at, const struct attac
 	u32 there = 0;
 	bool ours = false;
 
-	if (tc_get_filter(site->tc, site->link.ifindex, hook, &there, err) < 0 ||
-	    (there && datapath_owner_has(site->owner, there, &ours, err) < 0))
+	if (query_tc(site, hook, &there, &ours, err) < 0)
 		return err->text;
 	if (!needed)
 		return ours ? NOT_NEEDED : NULL;

@@ -606,7 +606,7 @@ int datapath_owner_has(const struct datapath_owner *owner, u32 program_id, bool 
 		       struct error *err)
 {
 	struct used_maps used = {.n = 0};
-	int r = read_used_maps(program_id, &used);
+	int r = program_id ? read_used_maps(program_id, &used) : 0;
 	bool has = false;
 
 	if (r < 0 && r != -ENOENT)

@@ -82,8 +82,8 @@ void datapath_read_owner(const char *pin_dir, struct datapath_owner *ret);
 int datapath_added_clsact(const char *pin_dir, int ifindex);
 
 /*
- * *ret: the program is the instance's. One that is gone is nobody's. A failure says nothing of
- * whose it is: it could not be asked.
+ * *ret: the program is the instance's. One that is gone, and 0, is nobody's. A failure says nothing
+ * of whose it is: it could not be asked.
  */
 int datapath_owner_has(const struct datapath_owner *owner, u32 program_id, bool *ret,
 		       struct error *err);

@@ -116,10 +116,7 @@ static int find_filter(struct detaching *d, const struct link_info *link, enum f
 	u32 there = 0;
 	int r = tc_get_filter(d->tc, link->ifindex, hook, &there, err);
 
-	*ret_ours = false;
-	if (r < 0 || !there)
-		return r;
-	return datapath_owner_has(&d->owner, there, ret_ours, err);
+	return r < 0 ? r : datapath_owner_has(&d->owner, there, ret_ours, err);
 }
 
 /* True if there was one of ours. */

@@ -222,13 +222,6 @@ static struct comment *make_comment(const struct policy *policy, const struct lo
 	return comment_new(text);
 }
 
-static int forget(struct ruleset *spared, const struct prefix *address)
-{
-	int r = ruleset_remove(spared, address);
-
-	return r == -ENOENT ? 0 : r;
-}
-
 int guard_spare(const struct policy *policy, const struct local *local, struct ruleset *spared)
 {
 	const struct prefix *address = &local->address;
@@ -239,7 +232,7 @@ int guard_spare(const struct policy *policy, const struct local *local, struct r
 
 	if (!policy->spares || !is_blocked(policy, address, &by) || is_meant(policy, address) ||
 	    is_allowed(policy, address, NULL, 0))
-		return forget(spared, address);
+		return ruleset_remove(spared, address);
 	rule.comment = make_comment(policy, local, &by);
 	if (!rule.comment)
 		return -ENOMEM;
@@ -272,7 +265,7 @@ int guard_spare_changed(const struct policy *policy, const struct local_list *ol
 							   &new->items[j].address);
 
 		if (order < 0)
-			r = forget(spared, &old->items[i].address);
+			r = ruleset_remove(spared, &old->items[i].address);
 		else if (order > 0 ||
 			 memcmp(&old->items[i], &new->items[j], sizeof(*new->items)) != 0)
 			r = guard_spare(policy, &new->items[j], spared);

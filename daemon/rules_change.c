@@ -692,21 +692,13 @@ static bool overtakes(const struct change *change, const struct noted *noted)
 	       ruleset_find(rules_runtime(change->rules->policy, table), &noted->prefix);
 }
 
-/* 0, also of what is not there; or -ENOMEM. */
-static int remove_rule(struct ruleset *set, const struct prefix *prefix)
-{
-	int r = ruleset_remove(set, prefix);
-
-	return r == -ENOENT ? 0 : r;
-}
-
 static int copy_rule(const struct policy *from, struct policy *to, const struct noted *noted)
 {
 	enum prefix_table table = (enum prefix_table)noted->table;
 	const struct rule *rule = ruleset_find(rules_runtime(from, table), &noted->prefix);
 
 	return rule ? ruleset_put(rules_runtime(to, table), rule)
-		    : remove_rule(rules_runtime(to, table), &noted->prefix);
+		    : ruleset_remove(rules_runtime(to, table), &noted->prefix);
 }
 
 /* Who adds again what was forced does not take that back. */
@@ -714,7 +706,8 @@ static int copy_forced(const struct policy *from, struct policy *to, const struc
 {
 	const struct rule *forced = ruleset_find(from->forced, &noted->prefix);
 
-	return forced ? ruleset_put(to->forced, forced) : remove_rule(to->forced, &noted->prefix);
+	return forced ? ruleset_put(to->forced, forced)
+		      : ruleset_remove(to->forced, &noted->prefix);
 }
 
 /* What RULES_ADD decides is as old as the small change left it (L4), or as new as this one. */

@@ -43,14 +43,6 @@ static bool is_touched(const struct rules *rules, const struct edit *edit)
 	return false;
 }
 
-/* -ENOENT of what is not there is no failure. */
-static int remove_one(struct ruleset *set, const struct prefix *prefix)
-{
-	int r = ruleset_remove(set, prefix);
-
-	return r == -ENOENT ? 0 : r;
-}
-
 static int edit_rules(const struct rules *rules, const struct edit *edit, struct policy *policy)
 {
 	struct ruleset *runtime = rules_runtime(policy, edit->table);
@@ -62,9 +54,9 @@ static int edit_rules(const struct rules *rules, const struct edit *edit, struct
 			r = guard_force(policy, &rules->locals, &edit->puts[i].prefix, 1);
 	}
 	for (size_t i = 0; !r && i < edit->n_removes; i++) {
-		r = remove_one(runtime, &edit->removes[i]);
+		r = ruleset_remove(runtime, &edit->removes[i]);
 		if (!r && edit->table == TABLE_BLOCK)
-			r = remove_one(policy->forced, &edit->removes[i]);
+			r = ruleset_remove(policy->forced, &edit->removes[i]);
 	}
 	return r;
 }
@@ -186,14 +178,20 @@ int rules_guard_changes(const struct rules *rules, const struct edit *edit,
 	return r < 0 ? error_no_memory(err) : check_room(rules, edit, next, ret, err);
 }
 
-/* A large change on its way does not know of it. */
-static void note_differences(struct rules *rules, const struct ruleset *a, const struct ruleset *b)
+static void note_missing(struct rules *rules, const struct ruleset *a, const struct ruleset *b)
 {
 	struct ruleset_cursor cursor = ruleset_seek(a, NULL);
 
 	for (const struct rule *rule; (rule = ruleset_at(&cursor)); ruleset_next(&cursor))
 		if (!ruleset_find(b, &rule->prefix))
 			change_note(rules, TABLE_ALLOW, &rule->prefix);
+}
+
+/* A large change on its way does not know of what is spared, or not any more. */
+static void note_differences(struct rules *rules, const struct ruleset *a, const struct ruleset *b)
+{
+	note_missing(rules, a, b);
+	note_missing(rules, b, a);
 }
 
 static void swap(struct ruleset **a, struct ruleset **b)
@@ -211,7 +209,6 @@ void rules_guard_adopt(struct rules *rules, struct policy *next)
 
 	guard_log_spared(*now, *later);
 	note_differences(rules, *now, *later);
-	note_differences(rules, *later, *now);
 	swap(now, later);
 	swap(&rules->policy->forced, &next->forced);
 }
@@ -233,7 +230,6 @@ int rules_guard_catch_up(struct rules *rules, struct policy *after, const struct
 	if (r < 0)
 		return r;
 	note_differences(rules, old, spared);
-	note_differences(rules, spared, old);
 	return 0;
 }
 

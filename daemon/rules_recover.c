@@ -22,6 +22,30 @@ struct recovery {
 
 /* ---- prefixes ---- */
 
+/* What leads from what packets see to the rules. The caller frees ret->items. */
+static int compare_with_maps(const struct rules *rules, struct prefix_change_list *ret,
+			     struct error *err)
+{
+	_cleanup_free_ struct prefix_item *items = NULL;
+	size_t n, n_block;
+	int r = policy_items(rules->policy, &items, &n, &n_block, err);
+
+	*ret = (struct prefix_change_list){0};
+	if (!r && prefix_map_diff(rules_map(rules), items, n, ret) < 0) {
+		free(ret->items);
+		r = error_no_memory(err);
+	}
+	return r;
+}
+
+/* An entry of the blacklist that packets see and no rule explains. */
+static bool read_unexplained(const struct rules *rules, const struct prefix_change *change,
+			     struct prefix_state *ret)
+{
+	return change->kind == PREFIX_REMOVE && change->item.table == TABLE_BLOCK &&
+	       prefix_map_read(rules_map(rules), TABLE_BLOCK, &change->item.prefix, ret);
+}
+
 static int put(struct recovery *recovery, enum prefix_table table, const struct rule *rule,
 	       struct error *err)
 {
@@ -39,7 +63,7 @@ static int remove_rule(struct recovery *recovery, enum prefix_table table,
 	struct rules *rules = recovery->rules;
 
 	recovery->n_removed++;
-	if (ruleset_remove(rules_runtime(rules->policy, table), prefix) == -ENOMEM)
+	if (ruleset_remove(rules_runtime(rules->policy, table), prefix) < 0)
 		return error_no_memory(err);
 	return store_remove(rules->store, (enum store_table)table, prefix, err);
 }
@@ -86,14 +110,11 @@ static int recover_prefix(struct recovery *recovery, const struct prefix_change 
 
 static int recover_prefixes(struct recovery *recovery, enum prefix_table table, struct error *err)
 {
-	struct rules *rules = recovery->rules;
-	_cleanup_free_ struct prefix_item *items = NULL;
-	struct prefix_change_list list = {0};
-	size_t n, n_block;
-	int r = policy_items(rules->policy, &items, &n, &n_block, err);
+	struct prefix_change_list list;
+	int r = compare_with_maps(recovery->rules, &list, err);
 
-	if (!r && prefix_map_diff(rules_map(rules), items, n, &list) < 0)
-		r = error_no_memory(err);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; !r && i < list.n; i++)
 		if (list.items[i].item.table == table)
 			r = recover_prefix(recovery, &list.items[i], err);
@@ -205,32 +226,22 @@ static struct origin *find_damaged_feed(const struct rules *rules)
 static int list_unexplained(const struct rules *rules, struct prefix **ret, size_t *ret_n,
 			    struct error *err)
 {
-	_cleanup_free_ struct prefix_item *items = NULL;
-	struct prefix_change_list list = {0};
-	struct prefix *prefixes = NULL;
+	struct prefix_change_list list;
 	struct prefix_state state;
-	size_t n, n_block, kept = 0;
-	int r = policy_items(rules->policy, &items, &n, &n_block, err);
+	struct prefix *prefixes;
+	size_t n = 0;
+	int r = compare_with_maps(rules, &list, err);
 
 	if (r < 0)
 		return r;
-	if (prefix_map_diff(rules_map(rules), items, n, &list) < 0 ||
-	    !(prefixes = calloc(list.n + 1, sizeof(*prefixes)))) {
-		free(list.items);
-		return error_no_memory(err);
-	}
-	for (size_t i = 0; i < list.n; i++) {
-		const struct prefix_item *item = &list.items[i].item;
-
-		if (list.items[i].kind == PREFIX_REMOVE && item->table == TABLE_BLOCK &&
-		    prefix_map_read(rules_map(rules), TABLE_BLOCK, &item->prefix, &state) &&
-		    !state.expires_ns)
-			prefixes[kept++] = item->prefix;
-	}
+	prefixes = calloc(list.n + 1, sizeof(*prefixes));
+	for (size_t i = 0; prefixes && i < list.n; i++)
+		if (read_unexplained(rules, &list.items[i], &state) && !state.expires_ns)
+			prefixes[n++] = list.items[i].item.prefix;
 	free(list.items);
 	*ret = prefixes;
-	*ret_n = kept;
-	return 0;
+	*ret_n = n;
+	return prefixes ? 0 : error_no_memory(err);
 }
 
 /* Where that fails, the feed has the entries until the next start. */
@@ -248,7 +259,8 @@ static void keep_feed(const struct rules *rules, const struct origin *feed,
 	if (!r)
 		r = store_feed_commit(&list, 1, &err);
 	if (r < 0)
-		log_error("feed \"%s\" has the %zu entries that packets see for now: %s",
+		log_error("feed \"%s\" has the %zu entries that packets see, until the next start: "
+			  "%s",
 			  feed->name, n, err.text);
 	else
 		log_error("feed \"%s\" has the %zu entries that packets see; the damaged list is "
@@ -338,40 +350,36 @@ static bool redirects_are_in_maps(const struct rules *rules)
 	return true;
 }
 
-/* Where the maps are without an entry, and have no other for it, somebody took it from them. */
+/* What has ended needs no rule any more, nor does what was spared. */
 static bool needs_rule(const struct rules *rules, const struct prefix_change *change)
 {
-	const struct prefix_item *item = &change->item;
 	struct prefix_state state;
 
-	/* What has ended needs none any more, nor what was spared. */
-	return change->kind == PREFIX_REMOVE && item->table == TABLE_BLOCK &&
-	       prefix_map_read(rules_map(rules), TABLE_BLOCK, &item->prefix, &state) &&
+	return read_unexplained(rules, change, &state) &&
 	       (!state.expires_ns || state.expires_ns > boot_ns());
 }
 
+/* Where the maps lack an entry and have nothing in its place, somebody took it from them: no
+ * damage. */
 static int find_unexplained(const struct rules *rules, bool *ret, struct error *err)
 {
 	const struct policy *policy = rules->policy;
 	const struct redirect *known = policy->redirects + policy->n_config_redirects;
 	size_t n_known = policy->n_redirects - policy->n_config_redirects;
 	_cleanup_free_ struct redirect *seen = calloc(REDIRECTS_MAX, sizeof(*seen));
-	_cleanup_free_ struct prefix_item *items = NULL;
-	struct prefix_change_list list = {0};
-	size_t n = 0, n_block, n_seen;
+	struct prefix_change_list list;
 	bool found = false;
+	size_t n_seen;
 	int r;
 
 	if (!seen)
 		return error_no_memory(err);
-	r = policy_items(policy, &items, &n, &n_block, err);
-	if (!r && prefix_map_diff(rules_map(rules), items, n, &list) < 0)
-		r = error_no_memory(err);
+	r = compare_with_maps(rules, &list, err);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < list.n; i++)
 		found |= needs_rule(rules, &list.items[i]);
 	free(list.items);
-	if (r < 0)
-		return r;
 	n_seen = list_redirects(rules, seen);
 	for (size_t i = 0; i < n_seen; i++) {
 		const struct redirect *same = find_match(known, n_known, &seen[i]);

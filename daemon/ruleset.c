@@ -404,7 +404,7 @@ int ruleset_remove(struct ruleset *set, const struct prefix *prefix)
 	size_t at, i;
 
 	if (!locate(set, prefix, &at, &i))
-		return -ENOENT;
+		return 0;
 	if (set->blocks[at]->n == 1) {
 		remove_block(set, at);
 	} else {

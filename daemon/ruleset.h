@@ -87,7 +87,7 @@ void ruleset_release_reserve(struct ruleset *set);
 /* Adds a rule, or replaces the one of the same prefix. 0 or -ENOMEM. */
 int ruleset_put(struct ruleset *set, const struct rule *rule);
 
-/* 0; -ENOENT: it is not there; -ENOMEM, only in what clones share. */
+/* 0, also of what is not there; -ENOMEM, only in what clones share. */
 int ruleset_remove(struct ruleset *set, const struct prefix *prefix);
 
 /*

@@ -28,6 +28,11 @@ u64 checksum_add(u64 sum, const u8 *bytes, size_t size)
 
 _Static_assert(KEYS_AT_ONCE *KEY_SIZE % 8 == 0, "parts end at a word");
 
+void bulk_directory(const char *dir, char path[static FILE_PATH_MAX])
+{
+	snprintf(path, FILE_PATH_MAX, "%s/" BULK_DIRECTORY, dir);
+}
+
 void bulk_path(const char *dir, u64 file, char path[static FILE_PATH_MAX])
 {
 	snprintf(path, FILE_PATH_MAX, "%s/" BULK_DIRECTORY "/%llu", dir, (unsigned long long)file);
@@ -52,7 +57,7 @@ int store_bulk_new(struct store *store, const struct store_bulk_change *change,
 			return error_no_memory(err);
 	}
 	bulk->file = ++store->last_file;
-	snprintf(bulk->directory, sizeof(bulk->directory), "%s/" BULK_DIRECTORY, store->dir);
+	bulk_directory(store->dir, bulk->directory);
 	bulk_path(store->dir, bulk->file, bulk->path);
 	*ret = take_pointer(&bulk);
 	return 0;
@@ -127,6 +132,15 @@ static int add_row(struct store *store, const struct store_bulk *bulk, const u8 
 	return store_run(store, ADD_BULK, err);
 }
 
+int store_commit_file(struct store *store, bool *ret_keeps_file, struct error *err)
+{
+	int r = store_commit(store, err);
+
+	/* A commit that the disk failed may be on it all the same: the next start knows. */
+	*ret_keeps_file = !r || (sqlite3_errcode(store->db) & 0xff) == SQLITE_IOERR;
+	return r;
+}
+
 int store_bulk_commit(struct store *store, struct store_bulk *bulk, const struct ruleset *forced,
 		      struct error *err)
 {
@@ -145,11 +159,8 @@ int store_bulk_commit(struct store *store, struct store_bulk *bulk, const struct
 	r = add_row(store, bulk, NULL, err);
 	if (!r && forced)
 		r = store_set_forced(store, forced, err);
-	if (!r) {
-		r = store_commit(store, err);
-		/* A commit that the disk failed may be on it all the same: the next start knows. */
-		bulk->keeps_file = !r || (sqlite3_errcode(store->db) & 0xff) == SQLITE_IOERR;
-	}
+	if (!r)
+		r = store_commit_file(store, &bulk->keeps_file, err);
 	if (r < 0)
 		store_rollback(store);
 	return r;

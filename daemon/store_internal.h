@@ -268,7 +268,11 @@ int fold_rule(struct store *store, const struct pending_bulk *bulk, const u8 key
 
 #define BULK_DIRECTORY "bulk"
 
+void bulk_directory(const char *dir, char path[static FILE_PATH_MAX]);
 void bulk_path(const char *dir, u64 file, char path[static FILE_PATH_MAX]);
+
+/* store_commit() of a row that names a file. *ret_keeps_file: the row is there, or may be. */
+int store_commit_file(struct store *store, bool *ret_keeps_file, struct error *err);
 
 /*
  * FNV-1a with 64-bit words and the upper half folded into the lower. Each step is a permutation, so

@@ -120,7 +120,7 @@ static int put_aside(const struct store *store, s64 at_s, struct error *err)
 		if (rename(from, to) < 0 && errno != ENOENT)
 			return file_error(err, "put aside", from);
 	}
-	snprintf(from, sizeof(from), "%s/" BULK_DIRECTORY, store->dir);
+	bulk_directory(store->dir, from);
 	snprintf(to, sizeof(to), "%s-" BULK_DIRECTORY, aside);
 	if (rmdir(from) < 0 && errno != ENOENT && rename(from, to) < 0)
 		return file_error(err, "put aside", from);

@@ -70,8 +70,7 @@ int store_snapshot_new(struct store *store, enum store_table table, struct store
 	snapshot->store = store;
 	snapshot->table = table;
 	snapshot->file = ++store->last_file;
-	snprintf(snapshot->directory, sizeof(snapshot->directory), "%s/" BULK_DIRECTORY,
-		 store->dir);
+	bulk_directory(store->dir, snapshot->directory);
 	bulk_path(store->dir, snapshot->file, snapshot->path);
 	store->snapshots++;
 	*ret = take_pointer(&snapshot);
@@ -284,11 +283,8 @@ int store_snapshot_commit(struct store *store, struct store_snapshot *snapshot, 
 	if (r < 0)
 		return r;
 	r = replace_older(snapshot, err);
-	if (!r) {
-		r = store_commit(store, err);
-		/* A commit that the disk failed may be on it all the same: the next start knows. */
-		snapshot->keeps_file = !r || (sqlite3_errcode(store->db) & 0xff) == SQLITE_IOERR;
-	}
+	if (!r)
+		r = store_commit_file(store, &snapshot->keeps_file, err);
 	if (r < 0) {
 		store_rollback(store);
 		return r;

@@ -33,7 +33,7 @@ static int look(const struct datapath_owner *owner, struct tc *tc, int ifindex, 
 	for (enum fwd_hook hook = FWD_HOOK_TC_IN; !r && hook <= FWD_HOOK_TC_OUT; hook++) {
 		u32 id = 0;
 
-		if (!tc_get_filter(tc, ifindex, hook, &id, NULL) && id)
+		if (!tc_get_filter(tc, ifindex, hook, &id, NULL))
 			r = datapath_owner_has(owner, id, &stray.ours[hook], err);
 	}
 	*ret = stray;

@@ -49,13 +49,32 @@ static int find_components(int ifindex, const struct datapath_owner *owner, stru
 	return 0;
 }
 
+/* What the kernel runs on the interface, a program or a dispatcher; 0: nothing. */
+static u32 main_id_of(const struct bpf_xdp_query_opts *query)
+{
+	return query->drv_prog_id   ? query->drv_prog_id
+	       : query->skb_prog_id ? query->skb_prog_id
+				    : query->hw_prog_id;
+}
+
+/* 0 or -errno. */
+static int read_name(u32 program_id, char ret[static BPF_OBJ_NAME_LEN])
+{
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(program_id);
+	struct bpf_prog_info info = {0};
+	u32 size = sizeof(info);
+
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+		return -errno;
+	memcpy(ret, info.name, BPF_OBJ_NAME_LEN);
+	return 0;
+}
+
 int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_state *known,
 	      struct xdp_state *ret, struct error *err)
 {
 	LIBBPF_OPTS(bpf_xdp_query_opts, query);
-	_cleanup_close_ int fd = -1;
-	struct bpf_prog_info info = {0};
-	u32 size = sizeof(info);
+	char name[BPF_OBJ_NAME_LEN];
 	struct xdp_state state = {0};
 	int r = bpf_xdp_query(ifindex, 0, &query);
 	bool ours;
@@ -63,9 +82,7 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 	if (r < 0)
 		return error_set(err, r, "cannot see the XDP programs: %s", error_name(r));
 	state.native = !query.skb_prog_id;
-	state.main_id = query.drv_prog_id   ? query.drv_prog_id
-			: query.skb_prog_id ? query.skb_prog_id
-					    : query.hw_prog_id;
+	state.main_id = main_id_of(&query);
 	if (known && known->main_id == state.main_id && known->native == state.native) {
 		*ret = *known;
 		return 0;
@@ -75,21 +92,21 @@ int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_
 		return 0;
 	}
 	/* Not to be taken for somebody else's, nor known as that from then on. */
-	fd = bpf_prog_get_fd_by_id(state.main_id);
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
-		return error_set(err, -errno, "cannot look at XDP program %u: %s", state.main_id,
-				 error_name(errno));
+	r = read_name(state.main_id, name);
+	if (r < 0)
+		return error_set(err, r, "cannot look at XDP program %u: %s", state.main_id,
+				 error_name(r));
 	r = datapath_owner_has(owner, state.main_id, &ours, err);
 	if (r < 0)
 		return r;
 	if (ours) {
 		state.program_id = state.main_id;
-	} else if (!strcmp(info.name, DISPATCHER_NAME)) {
+	} else if (!strcmp(name, DISPATCHER_NAME)) {
 		state.dispatcher = true;
 		r = find_components(ifindex, owner, &state, err);
 	} else {
 		state.foreign_id = state.main_id;
-		memcpy(state.foreign_name, info.name, sizeof(state.foreign_name) - 1);
+		memcpy(state.foreign_name, name, sizeof(state.foreign_name));
 	}
 	if (!r)
 		*ret = state;
@@ -100,28 +117,24 @@ int xdp_peek(int ifindex, const struct datapath_owner *owner, bool *ret_ours,
 	     u32 *ret_dispatcher_id, struct error *err)
 {
 	LIBBPF_OPTS(bpf_xdp_query_opts, query);
-	_cleanup_close_ int fd = -1;
-	struct bpf_prog_info info = {0};
-	u32 size = sizeof(info), id;
-	bool ours = false;
+	char name[BPF_OBJ_NAME_LEN];
+	u32 id;
 	int r;
 
 	*ret_ours = false;
 	*ret_dispatcher_id = 0;
 	if (bpf_xdp_query(ifindex, 0, &query) < 0)
 		return 0;
-	id = query.drv_prog_id ? query.drv_prog_id : query.skb_prog_id;
-	r = id ? datapath_owner_has(owner, id, &ours, err) : 0;
-	*ret_ours = ours;
-	if (r || !id || ours)
+	id = main_id_of(&query);
+	r = datapath_owner_has(owner, id, ret_ours, err);
+	if (r || !id || *ret_ours)
 		return r;
-	fd = bpf_prog_get_fd_by_id(id);
-	if (fd < 0 && errno == ENOENT)
+	r = read_name(id, name);
+	if (r == -ENOENT)
 		return 0;
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
-		return error_set(err, -errno, "cannot ask program %u what it is: %s", id,
-				 error_name(errno));
-	if (!strcmp(info.name, DISPATCHER_NAME))
+	if (r < 0)
+		return error_set(err, r, "cannot ask program %u what it is: %s", id, error_name(r));
+	if (!strcmp(name, DISPATCHER_NAME))
 		*ret_dispatcher_id = id;
 	return 0;
 }

@@ -8,6 +8,8 @@
 #include "config.h"
 #include "datapath.h"
 
+#include <linux/bpf.h>
+
 /* What is attached to an interface. */
 struct xdp_state {
 	u32 main_id;	/* what the kernel runs: a program or a dispatcher; 0: nothing */
@@ -18,7 +20,7 @@ struct xdp_state {
 
 	/* A program of somebody else that is alone on the interface; 0: none. */
 	u32 foreign_id;
-	char foreign_name[16];
+	char foreign_name[BPF_OBJ_NAME_LEN];
 };
 
 /*

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Fixtures: `sandbox` is empty; `net` is a host and a peer with a wire between them.
+"""Fixtures: `sandbox` is empty; `net` is a host and a peer with a wire between them; `listener`
+is what the host's applications get.
 
 Names in `net`: host.eth0 <-> peer.wire, as `net.host`, `net.eth0`, `net.peer`, `net.wire`, and
 `net.daemon(RULES)`, which starts fwd at the host.
@@ -10,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from fwdtest.daemon import Daemon
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import Sandbox
+from fwdtest.traffic import Listener
 
 
 def pytest_sessionstart(session):
@@ -31,7 +34,14 @@ def net(sandbox):
     host, peer = sandbox.namespace("host"), sandbox.namespace("peer")
     eth0, wire = sandbox.link(host, "eth0", peer, "wire")
 
-    def daemon(rules='[[interface]]\nname = "eth0"\n', **keys):
+    def daemon(rules=ETH0, **keys):
         return Daemon(sandbox, host, rules, **keys).start()
 
     return SimpleNamespace(sandbox=sandbox, host=host, peer=peer, eth0=eth0, wire=wire, daemon=daemon)
+
+
+@pytest.fixture
+def listener(net):
+    """UDP port 7 of the host."""
+    with Listener(net.host, 7) as listener:
+        yield listener

@@ -13,12 +13,12 @@ import pytest
 
 from fwdtest.client import memory_file
 from fwdtest.daemon import FWCTL, SANITIZER_OPTIONS, fail_on_report
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import SLOW, rounds
 from fwdtest.stream import Stream
-from fwdtest.traffic import ARRIVAL_WAIT_S, Flow, Listener, udp
+from fwdtest.traffic import ARRIVAL_WAIT_S, Flow, udp
 
 LISTS = Path(os.environ.get("FWD_LISTS", Path(__file__).parents[2] / "shared" / "lists"))
-ETH0 = '[[interface]]\nname = "eth0"\n'
 PUSHED = '[[blacklist.feed]]\nname = "pushed"\n'
 BLOCKED, ALLOWED = "10.1.0.200", "10.1.0.201"
 MANY = 200_000
@@ -30,12 +30,6 @@ KILLS, KILLS_WAIT_S = rounds(20), 20 * SLOW
 def hosts(n, start=0):
     """So many addresses that no interface here has."""
     return [f"{100 + (i >> 22)}.{64 + (i >> 16 & 63)}.{i >> 8 & 255}.{i & 255}" for i in range(start, start + n)]
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 @pytest.fixture

@@ -5,19 +5,13 @@ import time
 import pytest
 
 from fwdtest.daemon import FWCTL, FWD
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import run
 from fwdtest.traffic import Capture, Flow, Listener, TunReceiver, rises, tcp, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 DROP = ("eth0", "xdp", "drop")
 PASS = {("eth0", "xdp", "pass"): 3}
 REDIRECT = {("eth0", "xdp", "pass"): 3, ("eth0", "tc_in", "redirect"): 3}
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 def flow_from(net, source, listener):

@@ -7,22 +7,11 @@ import pytest
 
 from fwdtest import kernel
 from fwdtest.daemon import fwd
-from fwdtest.traffic import Flow, Listener, udp, wait_until
+from fwdtest.rules import ETH0, blacklist
+from fwdtest.traffic import Flow, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED, OTHER, MINE = "10.1.0.2", "10.1.0.3", "10.1.0.4"
 AFTER_S = 20  # by when what goes back has gone back; far more than it takes
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
-
-
-def blacklist(*addresses, rest=""):
-    listed = ", ".join(f'"{address}"' for address in addresses)
-    return f"{ETH0}[blacklist]\naddresses = [{listed}]\n{rest}"
 
 
 def redirect(port):

@@ -15,18 +15,12 @@ import pytest
 from fwdtest import kernel
 from fwdtest.client import memory_file
 from fwdtest.daemon import Daemon
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import run
-from fwdtest.traffic import Flow, Listener, udp, wait_until
+from fwdtest.traffic import Flow, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED = "10.1.0.2"
 BULK = [f"172.16.{i // 256}.{i % 256}" for i in range(8000)]
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 def redirects(daemon):

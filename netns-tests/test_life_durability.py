@@ -19,10 +19,10 @@ import pytest
 
 from fwdtest import kernel
 from fwdtest.client import memory_file
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import rounds, run
-from fwdtest.traffic import ARRIVAL_WAIT_S, MARKER, Flow, Listener, udp, wait_until
+from fwdtest.traffic import ARRIVAL_WAIT_S, MARKER, Flow, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED = "10.1.0.2"
 
 CHANGES, AT_ONCE = rounds(int(os.environ.get("FWD_CHANGES", 500))), 160
@@ -30,12 +30,6 @@ CLIENTS = 3
 SOURCES = [f"10.1.0.{i}" for i in range(16, 16 + 16 * CLIENTS)]  # whose packets are tried; 16 a client
 MANY = 5000
 FEED = '[[blacklist.feed]]\nname = "given"\n'
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 # ---- a model of the runtime rules ----

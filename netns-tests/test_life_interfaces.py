@@ -5,17 +5,11 @@ import signal
 import pytest
 
 from fwdtest import kernel
-from fwdtest.traffic import Flow, Listener, rises, udp, wait_until
+from fwdtest.rules import ETH0
+from fwdtest.traffic import Flow, rises, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 OURS = (kernel.TC_PRIORITY, kernel.TC_HANDLE)
 BLOCKED = "10.1.0.2"
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 def interface(name, **keys):

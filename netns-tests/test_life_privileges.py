@@ -9,22 +9,16 @@ import pytest
 
 from fwdtest import kernel
 from fwdtest.daemon import FWD, Daemon
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import run
-from fwdtest.traffic import Flow, Listener, udp, wait_until
+from fwdtest.traffic import Flow, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 LATE = f'{ETH0}[[interface]]\nname = "late0"\n'
 BLOCKED = "10.1.0.2"
 
 NOTHING = 0
 SERVICE = 1 << 12 | 1 << 38 | 1 << 39  # linux/capability.h: CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF
 SYS_ADMIN = 1 << 21
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 def capabilities(status):

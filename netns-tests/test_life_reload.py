@@ -6,29 +6,11 @@ import time
 import pytest
 
 from fwdtest import kernel
+from fwdtest.rules import ETH0, blacklist, lasting
 from fwdtest.stream import Stream
-from fwdtest.traffic import Flow, Listener, udp, wait_until
+from fwdtest.traffic import Flow, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED, ALLOWED = "10.1.0.2", "10.1.0.3"
-TRANSIENT = {"uptime_s", "clients", "age_s", "left_s"}
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
-
-
-def blacklist(*addresses, rest=""):
-    listed = ", ".join(f'"{address}"' for address in addresses)
-    return f"{ETH0}[blacklist]\naddresses = [{listed}]\n{rest}"
-
-
-def lasting(value):
-    if isinstance(value, dict):
-        return {key: lasting(item) for key, item in value.items() if key not in TRANSIENT}
-    return [lasting(item) for item in value] if isinstance(value, list) else value
 
 
 def everything(net, daemon):

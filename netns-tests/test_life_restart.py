@@ -8,17 +8,11 @@ import pytest
 
 from fwdtest import kernel
 from fwdtest.daemon import Daemon
+from fwdtest.rules import ETH0
 from fwdtest.stream import Stream
-from fwdtest.traffic import Flow, Listener, TunReceiver, udp
+from fwdtest.traffic import Flow, TunReceiver, udp
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED, ALLOWED = "10.1.0.2", "10.1.0.3"
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 def entry(daemon, prefix=BLOCKED):

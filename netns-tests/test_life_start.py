@@ -8,19 +8,13 @@ import pytest
 
 from fwdtest import kernel
 from fwdtest.daemon import FWD, Daemon, fwd
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import SLOW, others_may_enter, run
-from fwdtest.traffic import Flow, Listener, udp
+from fwdtest.traffic import Flow, udp
 
 needs_others = pytest.mark.skipif(not others_may_enter(), reason="/ is closed to other users here")
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED = "10.1.0.2"
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 def configured(net, rules=ETH0, **keys):

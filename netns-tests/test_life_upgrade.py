@@ -8,10 +8,10 @@ import pytest
 
 from fwdtest import kernel
 from fwdtest.daemon import FWD, FWD_NEWER, START_WAIT_S
+from fwdtest.rules import ETH0
 from fwdtest.sandbox import rounds
 from fwdtest.stream import Stream
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED, NEIGHBOUR, EXCEPTED, ALLOWED = "10.1.0.8", "10.1.0.9", "10.1.0.10", "10.1.0.2"
 TURNS = rounds(100)
 LIST = "".join(f"172.16.{i // 256}.{i % 256}\n" for i in range(5000))

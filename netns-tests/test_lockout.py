@@ -6,9 +6,9 @@ The peer is the host's gateway and the administrator's machine.
 """
 import pytest
 
+from fwdtest.rules import ETH0
 from fwdtest.traffic import wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 ANOTHER = "10.1.0.3"  # of the peer, as little guarded as any
 
 

@@ -3,16 +3,10 @@
 import pytest
 
 from fwdtest import kernel
-from fwdtest.traffic import Flow, Listener, udp, wait_until
+from fwdtest.rules import ETH0
+from fwdtest.traffic import Flow, udp, wait_until
 
-ETH0 = '[[interface]]\nname = "eth0"\n'
 BLOCKED, OTHER = "10.1.0.2", "10.1.0.3"
-
-
-@pytest.fixture
-def listener(net):
-    with Listener(net.host, 7) as listener:
-        yield listener
 
 
 def feed(name, file=None):

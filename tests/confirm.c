@@ -381,18 +381,6 @@ Test(confirm, a_reload_goes_back_whatever_was_added_meanwhile)
 	expect_agreement();
 }
 
-static const char *two_feeds(void)
-{
-	static char config[512];
-
-	write_file("feed", "198.51.100.1\n");
-	snprintf(config, sizeof(config),
-		 "[[blacklist.feed]]\nname = 'drop'\nfile = '%s'\n"
-		 "[[blacklist.feed]]\nname = 'given'\n",
-		 file_path("feed"));
-	return config;
-}
-
 static void give(const char *feed, const char *text)
 {
 	struct rules_request request = many(RULES_FEED_REPLACE, 0, 1);

@@ -70,19 +70,6 @@ static u32 blocked(void)
 	return prefix_map_size(rules_map(rules), TABLE_BLOCK);
 }
 
-/* One feed with a file of one address, and one without a file. */
-static const char *two_feeds(void)
-{
-	static char config[512];
-
-	write_file("feed", "198.51.100.1\n");
-	snprintf(config, sizeof(config),
-		 "[[blacklist.feed]]\nname = 'drop'\nfile = '%s'\n"
-		 "[[blacklist.feed]]\nname = 'given'\n",
-		 file_path("feed"));
-	return config;
-}
-
 /* ---- what each of them does ---- */
 
 Test(rules_change, many_prefixes_are_added_and_removed_in_a_new_bank)

@@ -358,47 +358,38 @@ Test(rules_guard, what_is_spared_does_not_fill_the_allowlist)
 
 /* ---- beside a large change ---- */
 
-Test(rules_guard, what_appears_while_many_are_added_is_spared)
+static void set_locals_during(struct rules_request request, size_t n)
 {
 	struct ending ending;
 
-	start("blacklist.addresses = ['10.0.0.0/8']");
 	hold_worker();
-	cr_assert_eq(submit_later(many(RULES_ADD, 0, LARGE), &ending), -EINPROGRESS);
-	set_locals(2);
+	cr_assert_eq(submit_later(request, &ending), -EINPROGRESS);
+	set_locals(n);
 	release_worker();
 	await(&ending);
 	cr_assert_eq(ending.r, 0, "%s", ending.err.text);
+}
+
+Test(rules_guard, what_appears_while_many_are_added_is_spared)
+{
+	start("blacklist.addresses = ['10.0.0.0/8']");
+	set_locals_during(many(RULES_ADD, 0, LARGE), 2);
 	expect_spared(GATEWAY, true);
 	expect_spared(OWN, true);
 }
 
 Test(rules_guard, what_a_large_change_blocks_is_spared_though_it_appeared_meanwhile)
 {
-	struct ending ending;
-
 	start("");
-	hold_worker();
-	cr_assert_eq(submit_later(many_with("10.0.0.0/8", false), &ending), -EINPROGRESS);
-	set_locals(2);
-	release_worker();
-	await(&ending);
-	cr_assert_eq(ending.r, 0, "%s", ending.err.text);
+	set_locals_during(many_with("10.0.0.0/8", false), 2);
 	expect_blocked("10.0.0.0/8", true);
 	expect_spared(GATEWAY, true);
 }
 
 Test(rules_guard, what_goes_while_many_are_added_is_no_longer_spared)
 {
-	struct ending ending;
-
 	start_at_host("blacklist.addresses = ['10.0.0.0/8']");
-	hold_worker();
-	cr_assert_eq(submit_later(many(RULES_ADD, 0, LARGE), &ending), -EINPROGRESS);
-	set_locals(0);
-	release_worker();
-	await(&ending);
-	cr_assert_eq(ending.r, 0, "%s", ending.err.text);
+	set_locals_during(many(RULES_ADD, 0, LARGE), 0);
 	expect_spared(GATEWAY, false);
 	expect_spared(OWN, false);
 }

@@ -176,6 +176,18 @@ void write_file(const char *name, const char *text)
 	temporary_write(name, text, strlen(text));
 }
 
+const char *two_feeds(void)
+{
+	static char config[512];
+
+	write_file("feed", "198.51.100.1\n");
+	snprintf(config, sizeof(config),
+		 "[[blacklist.feed]]\nname = 'drop'\nfile = '%s'\n"
+		 "[[blacklist.feed]]\nname = 'given'\n",
+		 file_path("feed"));
+	return config;
+}
+
 static char *whole_config(const char *text)
 {
 	char *whole;

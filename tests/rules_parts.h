@@ -26,6 +26,9 @@ void restart(const char *text);
 const char *file_path(const char *name);
 void write_file(const char *name, const char *text);
 
+/* A configuration of one feed with a file of one address, and one without a file. */
+const char *two_feeds(void);
+
 /* What the store or the interfaces refuse from now on, until 0. */
 enum refusal {
 	REFUSE_STORE_COMMIT = 1u << 0,

@@ -26,12 +26,11 @@ quote() {
 	done
 }
 
-# The Debian mirror: as the environment says, else the one that this machine's apt uses.
-mirror() {
-	local found
+# find_mirror: MIRROR is the Debian mirror, as the environment says, else the one that this machine's apt uses.
+find_mirror() {
 	# shellcheck disable=SC2016 # apt expands
-	found=${FWD_VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | grep -m 1 '/debian/*$' || :)}
-	printf '%s\n' "${found:-http://deb.debian.org/debian}"
+	MIRROR=${FWD_VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | grep -m 1 '/debian/*$' || :)}
+	[ -n "$MIRROR" ] || die "apt's sources name no Debian mirror: set FWD_VM_MIRROR to one"
 }
 
 # Some /dev/kvm (nested, made by software) cannot run a stock kernel: the processor has to say so, too.
@@ -60,9 +59,10 @@ unlock() {
 apt_at() {
 	local suite=$1 tool=$2 dir=$CACHE/apt/$1
 	shift 2
+	find_mirror
 	mkdir -p "$dir/lists/partial" "$dir/archives/partial"
 	: >"$dir/status"
-	printf 'deb [signed-by=%s] %s %s main\n' "$KEYRING" "$(mirror)" "$suite" >"$dir/sources.list"
+	printf 'deb [signed-by=%s] %s %s main\n' "$KEYRING" "$MIRROR" "$suite" >"$dir/sources.list"
 	"$tool" -q -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
 		-o Dir::State::Lists="$dir/lists" -o Dir::State::status="$dir/status" \
 		-o Dir::Cache="$dir" -o APT::Sandbox::User=root -o Acquire::Languages=none "$@"

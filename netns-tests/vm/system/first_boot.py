@@ -15,15 +15,15 @@ from addresses import BLOCKED
 from guest import card, cycles, fwctl, has_program, more, run, seen, show, wait_until
 
 CONFIG = Path("/etc/fwd/fwd.toml")
-PACKAGE = "/work/fwd.deb"
+PACKAGE = "/srv/fwd/fwd.deb"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def network():
     """A network that comes up by itself from now on, and the witness of what comes in."""
-    shutil.copytree("/work", "/opt/witness", ignore=shutil.ignore_patterns("*.deb"))
-    shutil.copy("/work/wire.network", "/etc/systemd/network/")
-    shutil.copy("/work/witness.service", "/etc/systemd/system/")
+    shutil.copytree("/srv/fwd", "/opt/witness", ignore=shutil.ignore_patterns("*.deb"))
+    shutil.copy("/srv/fwd/wire.network", "/etc/systemd/network/")
+    shutil.copy("/srv/fwd/witness.service", "/etc/systemd/system/")
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "--now", "witness", "systemd-networkd")
 
