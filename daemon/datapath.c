@@ -55,6 +55,7 @@ struct datapath {
 	struct fwd_control *control;
 	struct fwd_interface *interfaces;
 	struct prefix_map *banks[FWD_BANKS]; /* owned; one in use, one empty or offered */
+	bool pins_behind; /* pins of the bank that is not in use may be of maps that were refused */
 	struct redirect_map *redirects;
 	bool whole;
 	int lock_fd; /* of a pin directory that was made anew; -1: none */
@@ -196,12 +197,24 @@ int datapath_offer_bank(struct datapath *dp, struct prefix_map *prefixes, struct
 	unsigned other = datapath_offered_bank(dp);
 	int r = pin_bank(dp, other, prefixes, err); /* V4 */
 
-	if (r < 0)
+	dp->pins_behind = r < 0;
+	if (r < 0) {
+		datapath_keep_pins(dp, NULL);
 		return r;
+	}
 	program_set_clear(&dp->ahead);
 	prefix_map_close(dp->banks[other]);
 	dp->banks[other] = prefixes;
 	return 0;
+}
+
+int datapath_keep_pins(struct datapath *dp, struct error *err)
+{
+	unsigned other = datapath_offered_bank(dp);
+	int r = dp->pins_behind ? pin_bank(dp, other, dp->banks[other], err) : 0;
+
+	dp->pins_behind = r < 0;
+	return r;
 }
 
 unsigned datapath_offered_bank(const struct datapath *dp)

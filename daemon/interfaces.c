@@ -36,6 +36,7 @@ struct interfaces {
 	struct slot slots[FWD_MAX_INTERFACES];
 	bool scopes_changed; /* since the redirects were last set up for them */
 	bool scopes_failed;  /* to be set up, which was logged (I3) */
+	bool pins_failed;    /* datapath_keep_pins() */
 	bool full_logged;
 	bool top_blocks;	      /* the kernel has refused a change below a program of ours */
 	u64 retry_ns, retry_pause_ns; /* of what failed; 0: nothing, or not since it changed */
@@ -718,7 +719,7 @@ static u64 contests_due_ns(const struct slot *at, u64 now_ns)
 static void plan_retry(struct interfaces *ifs)
 {
 	u64 now_ns = clock_ns(CLOCK_MONOTONIC), contests_ns = 0;
-	bool failed = ifs->scopes_failed;
+	bool failed = ifs->scopes_failed || ifs->pins_failed;
 
 	for (u32 slot = 0; slot < FWD_MAX_INTERFACES; slot++) {
 		u64 due_ns = contests_due_ns(&ifs->slots[slot], now_ns);
@@ -768,6 +769,7 @@ void interfaces_settle(struct interfaces *ifs)
 		if (find_slot(ifs, links[i].ifindex, &slot))
 			settle_link(ifs, slot, &links[i]);
 	}
+	ifs->pins_failed = datapath_keep_pins(ifs->dp, NULL) < 0;
 	plan_retry(ifs);
 }
 

@@ -12,6 +12,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -614,6 +615,41 @@ Test(datapath, an_offered_bank_can_be_let_be)
 	offer(dp, NULL);
 	cr_expect_eq(prefix_map_size(datapath_offered(dp), TABLE_BLOCK), 0);
 	cr_expect_eq(size(dp, TABLE_BLOCK), 2);
+}
+
+static size_t count_differences(const struct datapath *dp)
+{
+	struct differences differences = {0};
+	size_t n;
+
+	datapath_verify(dp, datapath_flags(dp), &differences);
+	n = differences.n;
+	differences_clear(&differences);
+	return n;
+}
+
+/* A directory in the place of the second pin: the first one has been replaced by then. */
+Test(datapath, a_bank_that_cannot_be_pinned_leaves_the_pins_of_the_one_before)
+{
+	_cleanup_(datapath_closep) struct datapath *dp = create_current();
+	struct prefix_map *map = build(datapath_offered_bank(dp), "192.0.2.2");
+	char path[PATH_MAX];
+	struct error err;
+
+	cr_assert_eq(count_differences(dp), 0);
+	snprintf(path, sizeof(path), PIN_DIR "/current/" FWD_MAP_ENTRIES4 "%u",
+		 datapath_offered_bank(dp));
+	cr_assert_eq(unlink(path), 0);
+	cr_assert_eq(mkdir(path, 0700), 0);
+	cr_expect_lt(datapath_offer_bank(dp, map, &err), 0);
+	cr_expect_eq(count_differences(dp), 1, "only what nobody can put there");
+	cr_expect_lt(datapath_keep_pins(dp, &err), 0);
+	cr_assert_eq(rmdir(path), 0);
+	cr_expect_eq(datapath_keep_pins(dp, &err), 0);
+	cr_expect_eq(count_differences(dp), 0);
+	prefix_map_close(map);
+	offer(dp, "192.0.2.3");
+	cr_expect_eq(count_differences(dp), 0);
 }
 
 /* ---- a daemon that dies ---- */
