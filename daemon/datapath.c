@@ -691,8 +691,10 @@ int datapath_stage(struct datapath *dp, const struct datapath_change *change, st
 		dp->next.tables = !now->tables;
 	dp->one_store = change->n_prefixes <= 1 && !memcmp(&dp->next, now, sizeof(*now));
 	__atomic_store_n(&dp->control->changing, 1, __ATOMIC_SEQ_CST);
-	r = prefix_map_stage(next_prefixes(dp), change->prefixes, change->n_prefixes, dp->one_store,
-			     err);
+	r = change->offered_bank ? prefix_map_rework(next_prefixes(dp), change->prefixes,
+						     change->n_prefixes, err)
+				 : prefix_map_stage(next_prefixes(dp), change->prefixes,
+						    change->n_prefixes, dp->one_store, err);
 	if (r < 0) {
 		end_change(dp);
 		return r;

@@ -58,6 +58,7 @@ struct prefix_map {
 	struct trie tries[FWD_TRIES];
 	u32 size[TABLE_COUNT];
 	bool growing; /* it is made with more room */
+	bool unseen;  /* prefix_map_rework() is at work */
 
 	struct staged *staged;
 	size_t n_staged;
@@ -281,7 +282,10 @@ void prefix_map_settle(struct prefix_map *map)
 			break;
 		case PREFIX_REMOVE:
 			map->size[staged->trie / 2]--;
-			entries_retire(entries, staged->index);
+			if (map->unseen)
+				entries_give(entries, staged->index);
+			else
+				entries_retire(entries, staged->index);
 			break;
 		case PREFIX_RETIME:
 			set_end(entries_at(entries, staged->index), staged->end);
@@ -311,6 +315,26 @@ void prefix_map_abort(struct prefix_map *map)
 		}
 	}
 	forget_staged(map);
+}
+
+static void set_unseen(struct prefix_map *map, bool unseen)
+{
+	map->unseen = unseen;
+	for (size_t i = 0; i < FWD_TRIES; i++)
+		map->tries[i].unseen = unseen;
+}
+
+int prefix_map_rework(struct prefix_map *map, const struct prefix_change *changes, size_t n,
+		      struct error *err)
+{
+	int r;
+
+	set_unseen(map, true);
+	r = prefix_map_stage(map, changes, n, false, err);
+	if (!r)
+		prefix_map_settle(map);
+	set_unseen(map, false);
+	return r;
 }
 
 /* ---- maps ---- */

@@ -107,6 +107,14 @@ int prefix_map_stage(struct prefix_map *map, const struct prefix_change *changes
 		     bool alone, struct error *err);
 
 /*
+ * Makes changes at once in a map that no packet has seen, as prefix_map_build() made it: they need
+ * next to no room, and no grace period. Any thread may call it. After a failure the map is of no
+ * use. Errors as above.
+ */
+int prefix_map_rework(struct prefix_map *map, const struct prefix_change *changes, size_t n,
+		      struct error *err);
+
+/*
  * Before the roots are stored, and settle() is to follow: entries that are to stay for good do not
  * end from here on. What they cover is no longer found behind them in the new tries.
  */

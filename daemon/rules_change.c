@@ -5,63 +5,21 @@
  *   L1  begin(): the event loop takes a snapshot of the policy.
  *   L2  work(): the worker makes the next policy of it, the difference for packets or, where that
  *       is large, a new bank of maps, and writes what is to be durable into files aside.
- *   L3  finish(): the event loop puts in what small changes did meanwhile, makes it durable, and
- *       has packets see it by one store. What fails before that leaves everything as it was.
+ *   L3  change_finish(): the event loop puts in what small changes did meanwhile, makes it
+ *       durable, and has packets see it by one store. What fails before that leaves everything as
+ *       it was. Where they did much and there is a new bank, the worker puts it in first, and what
+ *       they did then in a further round: the event loop is to stop for little.
  *   L4  One change is made at a time. A small change that was made meanwhile comes before it.
  */
 #include "address_list.h"
 #include "clock.h"
 #include "grace.h"
 #include "log.h"
-#include "rules_state.h"
+#include "rules_change.h"
 #include "rules_verify.h"
 
 #include <errno.h>
 #include <string.h>
-
-struct noted {
-	struct prefix prefix;
-	u8 table;
-};
-
-struct change {
-	struct change *next;
-	struct rules *rules;
-	struct rules_request request;
-	struct rules_later later;
-	bool rebuild;			   /* a difference did not fit: a new bank is needed */
-	struct verification *verification; /* of RULES_VERIFY */
-
-	/* For the worker. */
-	struct policy *before;
-	struct local_list locals;
-	unsigned bank;
-	size_t capacity; /* of the maps in use */
-	u64 expires_ns;	 /* of what RULES_ADD adds */
-	s64 created_s;
-
-	/* Of the worker; `end` of both. */
-	struct policy *after;
-	struct config *config; /* of a reload */
-	struct config_errors errors;
-	struct prefix_change_list list; /* the difference, */
-	struct prefix_map *prefixes;	/* or a new bank, */
-	struct program_set programs;	/* the programs for it, */
-	bool offered;			/* which is the datapath's already */
-	struct store_bulk *bulk;
-	struct store_snapshot *snapshot;
-	struct store_feed *feeds[CONFIG_FEEDS_MAX];
-	size_t n_feeds;
-	struct store_unconfirmed *unconfirmed;
-	struct rules_in_force replaced; /* by an unconfirmed reload */
-	struct rules_end end;
-
-	/* What small changes did since the snapshot. */
-	struct noted *noted;
-	size_t n_noted, noted_room;
-	bool lost_note;
-	bool overtaken; /* one of them has made a rule that is to stay as it is */
-};
 
 static void clear_result(struct change *change)
 {
@@ -79,7 +37,10 @@ static void clear_result(struct change *change)
 		store_feed_drop(change->feeds[i]);
 	store_unconfirmed_drop(change->unconfirmed);
 	rules_in_force_clear(&change->replaced);
-	free(change->noted);
+	free(change->noted.items);
+	free(change->round.items);
+	free(change->caught.items);
+	policy_free(change->now);
 	*change = (struct change){
 		.next = change->next,
 		.rules = change->rules,
@@ -96,26 +57,6 @@ static void change_free(struct change *change)
 	verification_free(change->verification);
 	rules_request_clear(&change->request);
 	free(change);
-}
-
-void change_note(struct rules *rules, enum prefix_table table, const struct prefix *prefix)
-{
-	struct change *change = rules->changes;
-
-	if (!change)
-		return;
-	if (change->n_noted == change->noted_room) {
-		size_t room = change->noted_room ? change->noted_room * 2 : 64;
-		struct noted *more = reallocarray(change->noted, room, sizeof(*more));
-
-		if (!more) {
-			change->lost_note = true;
-			return;
-		}
-		change->noted = more;
-		change->noted_room = room;
-	}
-	change->noted[change->n_noted++] = (struct noted){*prefix, (u8)table};
 }
 
 /* ---- the worker: the next policy ---- */
@@ -645,193 +586,6 @@ void change_keep_stored(struct rules *rules)
 	}
 }
 
-/* ---- the event loop: what happened meanwhile ---- */
-
-static int compare_noted(const void *a, const void *b)
-{
-	const struct noted *x = a, *y = b;
-
-	if (x->table != y->table)
-		return x->table < y->table ? -1 : 1;
-	return prefix_compare(&x->prefix, &y->prefix);
-}
-
-static void sort_noted(struct change *change)
-{
-	size_t kept = 0;
-
-	if (change->n_noted)
-		qsort(change->noted, change->n_noted, sizeof(*change->noted), compare_noted);
-	for (size_t i = 0; i < change->n_noted; i++)
-		if (!kept || compare_noted(&change->noted[kept - 1], &change->noted[i]) != 0)
-			change->noted[kept++] = change->noted[i];
-	change->n_noted = kept;
-}
-
-/* The change itself says what the runtime rule of a prefix is to be: it comes later (L4). */
-static bool decides(const struct rules_request *request, const struct noted *noted)
-{
-	switch (request->kind) {
-	case RULES_ADD:
-	case RULES_REMOVE:
-		return noted->table == request->table &&
-		       prefix_search(request->prefixes, request->n, &noted->prefix);
-	case RULES_FLUSH:
-		return noted->table == TABLE_BLOCK;
-	default:
-		return false;
-	}
-}
-
-/* It has made a rule that a change of new rules only, which comes behind it (L4), is to leave. */
-static bool overtakes(const struct change *change, const struct noted *noted)
-{
-	enum prefix_table table = (enum prefix_table)noted->table;
-
-	return change->request.only_new && decides(&change->request, noted) &&
-	       ruleset_find(rules_runtime(change->rules->policy, table), &noted->prefix);
-}
-
-static int copy_rule(const struct policy *from, struct policy *to, const struct noted *noted)
-{
-	enum prefix_table table = (enum prefix_table)noted->table;
-	const struct rule *rule = ruleset_find(rules_runtime(from, table), &noted->prefix);
-
-	return rule ? ruleset_put(rules_runtime(to, table), rule)
-		    : ruleset_remove(rules_runtime(to, table), &noted->prefix);
-}
-
-/* Who adds again what was forced does not take that back. */
-static int copy_forced(const struct policy *from, struct policy *to, const struct noted *noted)
-{
-	const struct rule *forced = ruleset_find(from->forced, &noted->prefix);
-
-	return forced ? ruleset_put(to->forced, forced)
-		      : ruleset_remove(to->forced, &noted->prefix);
-}
-
-/* What RULES_ADD decides is as old as the small change left it (L4), or as new as this one. */
-static int take_age(struct change *change, const struct noted *noted)
-{
-	enum prefix_table table = (enum prefix_table)noted->table;
-	struct ruleset *after = rules_runtime(change->after, table);
-	const struct rule *now =
-		ruleset_find(rules_runtime(change->rules->policy, table), &noted->prefix);
-	struct rule rule = *ruleset_find(after, &noted->prefix);
-
-	rule.created_s = now ? now->created_s : change->created_s;
-	return ruleset_put(after, &rule);
-}
-
-static int copy_noted(struct change *change, const struct noted *noted)
-{
-	const struct policy *from = change->rules->policy;
-	bool decided = decides(&change->request, noted);
-	int r = 0;
-
-	if (!decided)
-		r = copy_rule(from, change->after, noted);
-	else if (change->request.kind == RULES_ADD)
-		r = take_age(change, noted);
-	if (!r && noted->table == TABLE_BLOCK &&
-	    (!decided ||
-	     (change->request.kind == RULES_ADD && ruleset_find(from->forced, &noted->prefix))))
-		r = copy_forced(from, change->after, noted);
-	return r;
-}
-
-/* What they are to be; what is spared then is noted with them. */
-static int copy_all_noted(struct change *change)
-{
-	size_t n = change->n_noted;
-	_cleanup_free_ struct prefix *prefixes = calloc(n + 1, sizeof(*prefixes));
-	int r = prefixes ? 0 : -ENOMEM;
-
-	for (size_t i = 0; !r && i < n; i++) {
-		prefixes[i] = change->noted[i].prefix;
-		r = copy_noted(change, &change->noted[i]);
-	}
-	if (!r)
-		r = rules_guard_catch_up(change->rules, change->after, &change->locals, prefixes,
-					 n);
-	return !r && change->lost_note ? -ENOMEM : r;
-}
-
-/* What the difference says of noted prefixes is out of date. */
-static void drop_noted(struct change *change)
-{
-	struct prefix_change_list *list = &change->list;
-	size_t kept = 0;
-
-	for (size_t i = 0; i < list->n; i++) {
-		struct noted key = {list->items[i].item.prefix, list->items[i].item.table};
-
-		if (!bsearch(&key, change->noted, change->n_noted, sizeof(key), compare_noted))
-			list->items[kept++] = list->items[i];
-	}
-	list->n = kept;
-}
-
-/* What the difference leads from. */
-static const struct prefix_map *target_map(const struct change *change)
-{
-	return change->prefixes ? change->prefixes : datapath_prefixes(change->rules->dp);
-}
-
-/* check_limits() knew of the snapshot alone. */
-static int check_room(const struct change *change, enum prefix_table table, struct error *err)
-{
-	size_t n = prefix_map_size(target_map(change), table);
-	bool grew;
-
-	if (change->request.kind == RULES_RESTORE)
-		return 0;
-	for (size_t i = 0; i < change->list.n; i++) {
-		const struct prefix_change *one = &change->list.items[i];
-
-		if (one->item.table != table)
-			continue;
-		n += one->kind == PREFIX_INSERT;
-		n -= one->kind == PREFIX_REMOVE;
-	}
-	grew = n > prefix_map_size(datapath_prefixes(change->rules->dp), table);
-	if (!grew && change->request.kind != RULES_RELOAD)
-		return 0;
-	return rules_check_limit(change->after, table, n, err);
-}
-
-static int catch_up(struct change *change, struct error *err)
-{
-	const struct prefix_map *target = target_map(change);
-	int r;
-
-	if (copy_all_noted(change) < 0)
-		return error_no_memory(err);
-	if (!change->n_noted)
-		return 0;
-	sort_noted(change);
-	drop_noted(change);
-	for (size_t i = 0; i < change->n_noted; i++) {
-		const struct noted *noted = &change->noted[i];
-		struct policy_sets sets;
-		struct prefix_item item = {.prefix = noted->prefix, .table = noted->table};
-		struct effective effective = {0};
-		bool wanted;
-
-		if (overtakes(change, noted)) {
-			change->overtaken = true;
-			return -EAGAIN;
-		}
-		sets = policy_sets_of(change->after, (enum prefix_table)noted->table);
-		wanted = policy_effective(&sets, &noted->prefix, &effective);
-		item.expires_ns = effective.expires_ns;
-		if (prefix_map_diff_one(target, &item, wanted, &change->list) < 0)
-			return error_no_memory(err);
-	}
-	r = check_room(change, TABLE_BLOCK, err);
-	return r ? r : check_room(change, TABLE_ALLOW, err);
-}
-
 /* ---- the event loop: putting it in force ---- */
 
 /* The configuration that is to be in force: its owner. */
@@ -1009,7 +763,7 @@ static int put_in_force(struct change *change, struct error *err)
 	int r = take_redirects(change, err);
 
 	if (!r)
-		r = catch_up(change, err);
+		r = change_catch_up(change, err);
 	if (r < 0)
 		return r;
 	if (is_reload(change))
@@ -1050,10 +804,8 @@ static bool must_repeat(struct change *change)
 static bool is_noted(const void *data, enum prefix_table table, const struct prefix *prefix)
 {
 	const struct change *change = data;
-	const struct noted key = {*prefix, (u8)table};
 
-	return change->n_noted &&
-	       bsearch(&key, change->noted, change->n_noted, sizeof(key), compare_noted);
+	return change_is_noted(change, table, prefix);
 }
 
 /* True: there is more to do for it, from what is there now. */
@@ -1067,8 +819,8 @@ static bool must_go_on(struct change *change)
 	} else if (end->r < 0) {
 		return false;
 	} else {
-		sort_noted(change);
-		end->r = verification_judge(change->verification, change->n_noted, is_noted, change,
+		change_sort_noted(change);
+		end->r = verification_judge(change->verification, change->noted.n, is_noted, change,
 					    &step, &end->err);
 		if (end->r < 0)
 			return false;
@@ -1165,11 +917,13 @@ static void put_through(struct change *change)
 		end->r = put_in_force(change, &end->err);
 }
 
-static void finish(void *data)
+void change_finish(void *data)
 {
 	struct change *change = data;
 	struct rules *rules = change->rules;
 
+	if (change_start_round(change))
+		return;
 	put_through(change);
 	if (!rules->hits_to_come) {
 		go_on(change);
@@ -1240,7 +994,7 @@ static int start_work(struct change *change)
 					    &change->snapshot, &end->err);
 	else if (!end->r)
 		end->r = make_bulk(change, &end->err);
-	return worker_run(rules->worker, work_of(change), finish, change);
+	return worker_run(rules->worker, work_of(change), change_finish, change);
 }
 
 /* The next change, if there is one. */
@@ -1250,7 +1004,7 @@ static void begin(struct rules *rules)
 
 	if (change && start_work(change) < 0) {
 		change->end.r = error_no_memory(&change->end.err);
-		finish(change);
+		change_finish(change);
 	}
 }
 

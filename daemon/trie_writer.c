@@ -90,7 +90,8 @@ static u32 allocate(struct trie *trie, u32 n)
 		change->error = -E2BIG;
 		return 0;
 	}
-	change->error = made_add(&change->made, line, n);
+	if (!trie->unseen)
+		change->error = made_add(&change->made, line, n);
 	if (change->error) {
 		line_pool_give(trie->pool, line, n);
 		return 0;
@@ -103,6 +104,10 @@ static void let_go(struct trie *trie, u32 line, u32 n)
 {
 	struct trie_change *change = trie->change;
 
+	if (trie->unseen) {
+		line_pool_give(trie->pool, line, n);
+		return;
+	}
 	if (made_has(&change->made, line)) {
 		made_at(&change->made, line)->n = 0;
 		line_pool_give(trie->pool, line, n);
@@ -696,7 +701,7 @@ int trie_begin(struct trie *trie, bool in_place)
 	trie->change = change;
 	change->root = trie->root;
 	change->in_place = in_place;
-	if (in_place || !is_table(trie->root))
+	if (in_place || trie->unseen || !is_table(trie->root))
 		return 0;
 	line = allocate(trie, FWD_TABLE_LINES);
 	if (line) {

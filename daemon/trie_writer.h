@@ -13,6 +13,8 @@
  *       the same nodes.
  *   W3  After a failure the change can only be aborted, which cannot fail.
  *   W4  A change costs by its prefix's length and nesting, not by the number of entries.
+ *   W5  Where there are no readers, what a change leaves is free at once, and a table is changed
+ *       where it is. Then an aborted change leaves a trie that is of no use.
  */
 #pragma once
 
@@ -40,6 +42,7 @@ struct trie {
 	const void *data; /* of ops */
 	u32 bits;	  /* of an address: 32 or 128 */
 	u32 root;	  /* the cell on top; 0: empty */
+	bool unseen;	  /* there are no readers (W5) */
 	struct trie_change *change;
 };
 

@@ -923,6 +923,38 @@ Test(prefix_map, a_batch_finds_room_for_the_copies_of_tables)
 	free(items);
 }
 
+/* ---- maps that no packet has seen ---- */
+
+Test(prefix_map, rework_needs_no_room_for_copies)
+{
+	const u32 n = 100000;
+	struct prefix_item *items = calloc(n, sizeof(*items));
+	struct prefix_change *changes = calloc(n, sizeof(*changes));
+	struct prefix_map *map;
+	struct error err;
+
+	/* All over it, so that each node is touched early. */
+	for (u32 i = 0; i < n; i++) {
+		changes[i] = host(i % 200 * (n / 200) + i / 200);
+		changes[i].kind = PREFIX_REMOVE;
+		items[i] = changes[i].item;
+	}
+	map = build(items, n);
+	cr_assert_eq(stage(map, changes, n / 4, false), -E2BIG, "or the test tests nothing");
+	cr_expect_eq(prefix_map_rework(map, changes, n - 10, &err), 0, "%s", err.text);
+	expect_items(map, items + n - 10, 10);
+	expect_seen(map, TABLE_BLOCK, "10.0.0.0", NULL);
+	for (u32 i = 0; i < n - 10; i++)
+		changes[i].kind = PREFIX_INSERT;
+	apply(map, changes, 100);
+	expect_sizes(map, 110, 0);
+	cr_expect_eq(prefix_map_rework(map, changes + 100, n - 110, &err), 0, "%s", err.text);
+	expect_items(map, items, n);
+	prefix_map_close(map);
+	free(changes);
+	free(items);
+}
+
 /* ---- sizes ---- */
 
 Test(prefix_map, ten_entries_take_well_under_a_megabyte)
@@ -1340,6 +1372,22 @@ static void take_up_again(struct life *life)
 	life->map = map;
 }
 
+/* Where it fails the map is of no use. */
+static void live_rework(struct life *life)
+{
+	struct prefix_change changes[TABLE_COUNT * NUMBERS];
+	struct model next;
+	size_t n = random_changes(life, changes, &next);
+	struct error err;
+	int r = prefix_map_rework(life->map, changes, n, &err);
+
+	random_holds(&life->random, r == 0 || r == -E2BIG);
+	life->model = next;
+	if (r < 0)
+		rebuild(life);
+	expect_model(life, &life->model);
+}
+
 static void live_one_change(struct life *life)
 {
 	struct prefix_change changes[TABLE_COUNT * NUMBERS];
@@ -1379,8 +1427,11 @@ static void live(size_t many, int steps)
 	};
 
 	rebuild(&life);
-	for (int step = 0; step < steps; step++)
+	for (int step = 0; step < steps; step++) {
+		if (!random_below(&life.random, 4))
+			live_rework(&life);
 		live_one_change(&life);
+	}
 	prefix_map_close(life.map);
 }
 

@@ -18,15 +18,6 @@ TestSuite(rules_change, .init = rules_set_up, .fini = rules_tear_down, .timeout 
 
 /* ---- the parts of a test ---- */
 
-static struct rules_count submit_ok(struct rules_request request)
-{
-	struct rules_count count;
-	struct error err;
-
-	cr_assert_eq(submit(request, &count, &err), 0, "%s", err.text);
-	return count;
-}
-
 static struct rules_request of_kind(enum rules_kind kind)
 {
 	return (struct rules_request){.kind = kind, .list_fd = -1};
@@ -590,6 +581,64 @@ Test(rules_change, what_is_changed_while_many_are_added_stays_changed)
 	change_meanwhile(many(RULES_ADD, 0, LARGE), &ending);
 	expect_changed_meanwhile();
 	cr_expect_eq(blocked(), LARGE + 2);
+}
+
+/* More than the event loop catches up with at once; of it the large change decides a part. */
+static void change_much_meanwhile(unsigned refused)
+{
+	struct rules_request large = many(RULES_ADD, 0, LARGE + 200);
+	struct ending ending;
+
+	start("");
+	submit_ok(many(RULES_ADD, LARGE, LARGE));
+	large.comment = comment_new("large");
+	hold_worker();
+	cr_assert_eq(submit_later(large, &ending), -EINPROGRESS);
+	submit_at_once(many(RULES_REMOVE, LARGE, 600));
+	submit_at_once(many(RULES_ADD, LARGE + 580, 10));
+	refuse = refused;
+	release_worker();
+	await(&ending);
+	refuse = 0;
+	cr_expect_eq(ending.r, 0, "%s", ending.err.text);
+	cr_expect_str_eq(comment_of(text_of(LARGE + 199)), "large");
+	expect_blocked(text_of(LARGE + 199), true);
+	expect_blocked(text_of(LARGE + 200), false);
+	expect_blocked(text_of(LARGE + 589), true);
+	cr_expect_eq(blocked(), LARGE + 200 + LARGE - 600 + 10);
+	expect_agreement();
+}
+
+Test(rules_change, much_that_is_changed_while_many_are_added_stays_changed)
+{
+	change_much_meanwhile(0);
+}
+
+Test(rules_change, much_that_is_changed_is_caught_up_with_without_memory_for_the_worker)
+{
+	change_much_meanwhile(REFUSE_JOB);
+}
+
+Test(rules_change, much_that_is_added_before_a_change_of_new_rules_stays_as_it_is)
+{
+	struct rules_request large = many(RULES_ADD, 0, LARGE), small = many(RULES_ADD, 0, 600);
+	struct ending ending;
+
+	start("");
+	submit_ok(many(RULES_ADD, LARGE, LARGE)); /* so that there is room */
+	large.only_new = true;
+	large.comment = comment_new("large");
+	small.comment = comment_new("small");
+	hold_worker();
+	cr_assert_eq(submit_later(large, &ending), -EINPROGRESS);
+	submit_at_once(small);
+	release_worker();
+	await(&ending);
+	cr_expect_eq(ending.r, 0, "%s", ending.err.text);
+	cr_expect_eq(ending.count.added, LARGE - 600);
+	cr_expect_str_eq(comment_of(text_of(7)), "small");
+	cr_expect_str_eq(comment_of(text_of(607)), "large");
+	expect_agreement();
 }
 
 Test(rules_change, what_is_changed_while_a_short_list_is_added_stays_changed)

@@ -394,6 +394,25 @@ Test(rules_guard, what_goes_while_many_are_added_is_no_longer_spared)
 	expect_spared(OWN, false);
 }
 
+Test(rules_guard, what_is_to_be_spared_of_much_that_changed_meanwhile_is_spared)
+{
+	struct ending ending;
+
+	start("");
+	submit_ok(many(RULES_ADD, LARGE, LARGE));
+	hold_worker();
+	cr_assert_eq(submit_later(many(RULES_ADD, 0, LARGE), &ending), -EINPROGRESS);
+	add("10.0.0.0/8");
+	submit_at_once(many(RULES_REMOVE, LARGE, 600));
+	set_locals(2);
+	release_worker();
+	await(&ending);
+	cr_assert_eq(ending.r, 0, "%s", ending.err.text);
+	expect_spared(GATEWAY, true);
+	expect_spared(OWN, true);
+	expect_agreement();
+}
+
 Test(rules_guard, what_is_forced_while_many_are_added_stays_forced)
 {
 	struct rules_count count;

@@ -271,6 +271,22 @@ int submit(struct rules_request request, struct rules_count *ret, struct error *
 	return r;
 }
 
+struct rules_count submit_ok(struct rules_request request)
+{
+	struct rules_count count;
+	struct error err;
+
+	cr_assert_eq(submit(request, &count, &err), 0, "%s", err.text);
+	return count;
+}
+
+void submit_at_once(struct rules_request request)
+{
+	struct ending ending;
+
+	cr_assert_eq(submit_later(request, &ending), 0, "%s", ending.err.text);
+}
+
 static void wait_to_go(void *data)
 {
 	sem_wait(&go);

@@ -60,6 +60,9 @@ void await(const struct ending *ending);
 
 /* To the end, and nothing is under way any more. */
 int submit(struct rules_request request, struct rules_count *ret, struct error *err);
+struct rules_count submit_ok(struct rules_request request);
+/* A small one, while the worker is held. */
+void submit_at_once(struct rules_request request);
 
 /* Until release_worker() it begins no job; what is submitted meanwhile is on its way. */
 void hold_worker(void);
