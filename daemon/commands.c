@@ -176,8 +176,9 @@ static void answer_later(void *data, const struct rules_end *end)
 			set_text(answer, "confirmed", "add");
 		if (waiter->changes)
 			log_change(waiter->command, &waiter->peer);
-		daemon_rules_changed(waiter->daemon);
 	}
+	/* One that failed may have left something to be tried again. */
+	daemon_rules_changed(waiter->daemon);
 	control_answer(waiter->asker, answer);
 	free(waiter);
 }

@@ -748,6 +748,18 @@ u64 interfaces_due_ns(const struct interfaces *ifs)
 	return earlier(ifs->contests_ns, ifs->retry_ns);
 }
 
+static void keep_pins(struct interfaces *ifs)
+{
+	struct error err;
+	bool failed = datapath_keep_pins(ifs->dp, &err) < 0;
+
+	if (failed && !ifs->pins_failed)
+		log_error("%s; trying again", err.text);
+	else if (!failed && ifs->pins_failed)
+		log_notice("the maps are pinned");
+	ifs->pins_failed = failed;
+}
+
 void interfaces_settle(struct interfaces *ifs)
 {
 	_cleanup_free_ struct link_info *links = NULL;
@@ -769,7 +781,7 @@ void interfaces_settle(struct interfaces *ifs)
 		if (find_slot(ifs, links[i].ifindex, &slot))
 			settle_link(ifs, slot, &links[i]);
 	}
-	ifs->pins_failed = datapath_keep_pins(ifs->dp, NULL) < 0;
+	keep_pins(ifs);
 	plan_retry(ifs);
 }
 

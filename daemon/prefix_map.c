@@ -324,15 +324,35 @@ static void set_unseen(struct prefix_map *map, bool unseen)
 		map->tries[i].unseen = unseen;
 }
 
+static int stage_and_settle(struct prefix_map *map, const struct prefix_change *changes, size_t n,
+			    struct error *err)
+{
+	int r = prefix_map_stage(map, changes, n, false, err);
+
+	if (!r)
+		prefix_map_settle(map);
+	return r;
+}
+
 int prefix_map_rework(struct prefix_map *map, const struct prefix_change *changes, size_t n,
 		      struct error *err)
 {
+	_cleanup_free_ struct prefix_change *in_order = calloc(n + 1, sizeof(*in_order));
+	size_t n_first = 0, n_inserts = 0;
 	int r;
 
+	if (!in_order)
+		return error_no_memory(err);
+	/* What is removed makes room for what is inserted. */
+	for (size_t i = 0; i < n; i++)
+		if (changes[i].kind == PREFIX_INSERT)
+			in_order[n - ++n_inserts] = changes[i];
+		else
+			in_order[n_first++] = changes[i];
 	set_unseen(map, true);
-	r = prefix_map_stage(map, changes, n, false, err);
+	r = stage_and_settle(map, in_order, n_first, err);
 	if (!r)
-		prefix_map_settle(map);
+		r = stage_and_settle(map, in_order + n_first, n_inserts, err);
 	set_unseen(map, false);
 	return r;
 }

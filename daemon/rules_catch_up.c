@@ -108,7 +108,6 @@ static int copy_rule(const struct policy *from, struct policy *to, const struct 
 		    : ruleset_remove(rules_runtime(to, table), &noted->prefix);
 }
 
-/* Who adds again what was forced does not take that back. */
 static int copy_forced(const struct policy *from, struct policy *to, const struct noted *noted)
 {
 	const struct rule *forced = ruleset_find(from->forced, &noted->prefix);
@@ -131,18 +130,20 @@ static int take_age(struct change *change, const struct policy *now, const struc
 
 static int copy_noted(struct change *change, const struct policy *now, const struct noted *noted)
 {
-	bool decided = decides(&change->request, noted);
+	const struct rules_request *request = &change->request;
+	bool decided = decides(request, noted), adds = decided && request->kind == RULES_ADD;
 	int r = 0;
 
 	if (!decided)
 		r = copy_rule(now, change->after, noted);
-	else if (change->request.kind == RULES_ADD)
+	else if (adds)
 		r = take_age(change, now, noted);
-	if (!r && noted->table == TABLE_BLOCK &&
-	    (!decided ||
-	     (change->request.kind == RULES_ADD && ruleset_find(now->forced, &noted->prefix))))
-		r = copy_forced(now, change->after, noted);
-	return r;
+	if (r || noted->table != TABLE_BLOCK || (decided && !adds))
+		return r;
+	/* Who adds again what was forced does not take that back; who forces it does so anew. */
+	if (adds && request->force && !ruleset_find(now->forced, &noted->prefix))
+		return 0;
+	return copy_forced(now, change->after, noted);
 }
 
 /* What they are to be. */
@@ -161,13 +162,13 @@ static int catch_up_guard(struct change *change)
 {
 	size_t n = 0;
 	_cleanup_free_ struct prefix *prefixes =
-		calloc(change->caught.n + change->noted.n + 1, sizeof(*prefixes));
+		calloc(change->guarded.n + change->noted.n + 1, sizeof(*prefixes));
 	int r;
 
 	if (!prefixes)
 		return -ENOMEM;
-	for (size_t i = 0; i < change->caught.n; i++)
-		prefixes[n++] = change->caught.items[i].prefix;
+	for (size_t i = 0; i < change->guarded.n; i++)
+		prefixes[n++] = change->guarded.items[i].prefix;
 	for (size_t i = 0; i < change->noted.n; i++)
 		prefixes[n++] = change->noted.items[i].prefix;
 	r = rules_guard_catch_up(change->rules, change->after, &change->locals, prefixes, n);
@@ -250,7 +251,7 @@ int change_catch_up(struct change *change, struct error *err)
 
 	if (copy_all_noted(change, now, &change->noted) < 0 || catch_up_guard(change) < 0)
 		return error_no_memory(err);
-	if (!change->noted.n && !change->caught.n)
+	if (!change->noted.n && !change->round.n)
 		return 0;
 	sort_noted(&change->noted);
 	drop_noted(change);
@@ -273,6 +274,19 @@ static bool is_far_behind(const struct change *change)
 	       (!last || n < last - last / 4);
 }
 
+/* What the guard has to do with. What has become so since is found by the event loop. */
+static int note_guarded(struct change *change)
+{
+	const struct noted_list *round = &change->round;
+	size_t first;
+	int r = 0;
+
+	for (size_t i = 0; !r && i < round->n; i++)
+		if (local_list_within(&change->locals, &round->items[i].prefix, &first))
+			r = note(&change->guarded, &round->items[i]);
+	return r;
+}
+
 /* In the thread. What is spared is left to the event loop. */
 static void make_round(void *data)
 {
@@ -289,9 +303,8 @@ static void make_round(void *data)
 		end->r = prefix_map_rework(change->prefixes, change->list.items, change->list.n,
 					   &end->err);
 	change->list.n = 0;
-	for (size_t i = 0; !end->r && i < round->n; i++)
-		if (note(&change->caught, &round->items[i]) < 0)
-			end->r = error_no_memory(&end->err);
+	if (!end->r && note_guarded(change) < 0)
+		end->r = error_no_memory(&end->err);
 	policy_free(take_pointer(&change->now));
 }
 

@@ -39,7 +39,7 @@ static void clear_result(struct change *change)
 	rules_in_force_clear(&change->replaced);
 	free(change->noted.items);
 	free(change->round.items);
-	free(change->caught.items);
+	free(change->guarded.items);
 	policy_free(change->now);
 	*change = (struct change){
 		.next = change->next,
@@ -778,7 +778,7 @@ static int put_in_force(struct change *change, struct error *err)
 	rules->hits_to_come = change->offered && !r;
 	if (change->offered)
 		bank_release_later(rules);
-	if (is_reload(change))
+	if (is_reload(change) || r < 0)
 		interfaces_settle(rules->ifs);
 	return r;
 }

@@ -54,7 +54,7 @@ struct change {
 	/* L3, for the worker: a round, what it catches up with, and what is there then. */
 	struct noted_list round;
 	struct policy *now;
-	struct noted_list caught; /* in all rounds */
+	struct noted_list guarded; /* of all rounds: what local addresses are within */
 };
 
 /* The next step of the event loop (L3), behind each job of the worker. */

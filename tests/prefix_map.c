@@ -950,6 +950,17 @@ Test(prefix_map, rework_needs_no_room_for_copies)
 	expect_sizes(map, 110, 0);
 	cr_expect_eq(prefix_map_rework(map, changes + 100, n - 110, &err), 0, "%s", err.text);
 	expect_items(map, items, n);
+	/* Half of them for others, which come first. */
+	for (u32 i = 0; i < n; i++) {
+		changes[i].kind = i < n / 2 ? PREFIX_INSERT : PREFIX_REMOVE;
+		if (i < n / 2)
+			changes[i].item.prefix.addr[0] = 11;
+		items[i] = changes[i < n / 2 ? i : i - n / 2].item;
+		if (i >= n / 2)
+			items[i].prefix.addr[0] = 10;
+	}
+	cr_expect_eq(prefix_map_rework(map, changes, n, &err), 0, "%s", err.text);
+	expect_items(map, items, n);
 	prefix_map_close(map);
 	free(changes);
 	free(items);

@@ -413,6 +413,25 @@ Test(rules_guard, what_is_to_be_spared_of_much_that_changed_meanwhile_is_spared)
 	expect_agreement();
 }
 
+Test(rules_guard, what_was_forced_and_goes_while_many_are_added_is_not_forced_by_them)
+{
+	struct ending ending;
+	struct error err;
+
+	start_at_host("");
+	cr_assert_eq(add_one("10.0.0.0/8", true), 0);
+	hold_worker();
+	cr_assert_eq(submit_later(many_with("10.0.0.0/8", false), &ending), -EINPROGRESS);
+	cr_assert_eq(del(TABLE_BLOCK, &err, "10.0.0.0/8", NULL), 0);
+	release_worker();
+	await(&ending);
+	cr_assert_eq(ending.r, 0, "%s", ending.err.text);
+	expect_blocked("10.0.0.0/8", true);
+	cr_expect_not(is_forced("10.0.0.0/8"));
+	expect_spared(GATEWAY, true);
+	expect_agreement();
+}
+
 Test(rules_guard, what_is_forced_while_many_are_added_stays_forced)
 {
 	struct rules_count count;
