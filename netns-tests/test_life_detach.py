@@ -63,7 +63,8 @@ def test_after_a_crash_everything_goes(net, blocked):
     blocked.is_dropped()
     done = detach_all(daemon)
     assert done.stderr == ""
-    assert done.stdout.splitlines() == [
+    # libxdp has a dispatcher where the kernel lets it.
+    assert done.stdout.replace(", out of a dispatcher", "").splitlines() == [
         "eth0: native XDP program taken off",
         "eth0: tc filter taken off ingress",
         "eth0: tc filter taken off egress",
@@ -186,11 +187,12 @@ def test_an_instance_in_another_namespace_is_left_alone(net, blocked):
     daemon = net.daemon(RULES)
     other = Daemon(net.sandbox, net.peer, RULES.replace("eth0", "wire").replace("10.1.0.2", "10.9.0.0/16"), "other")
     other.start().stop()
-    theirs, ours = attached(net.wire), attached(net.eth0)
+    theirs, ours = (attached(net.wire), kernel.program_ids(other)), attached(net.eth0)
+    assert len(theirs[1]) == 3
     daemon.stop()
     detach_all(daemon)
     is_clean(daemon, net.eth0, ours, blocked)
-    assert attached(net.wire) == theirs and set(kernel.program_ids(other).values()) == theirs
+    assert (attached(net.wire), kernel.program_ids(other)) == theirs
 
 
 @pytest.mark.parametrize("pins", ["there", "lost"])
