@@ -3,6 +3,7 @@
 
 #include "capabilities.h"
 #include "cleanup.h"
+#include "lend.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -244,22 +245,22 @@ static int ask(u32 command, u32 id, const struct bpf_get_fd_by_id_opts *opts)
 
 int bpf_prog_get_fd_by_id_opts(__u32 id, const struct bpf_get_fd_by_id_opts *opts)
 {
-	return ask(BPF_PROG_GET_FD_BY_ID, id, opts);
+	return lend(ask(BPF_PROG_GET_FD_BY_ID, id, opts));
 }
 
 int bpf_prog_get_fd_by_id(__u32 id)
 {
-	return ask(BPF_PROG_GET_FD_BY_ID, id, NULL);
+	return lend(ask(BPF_PROG_GET_FD_BY_ID, id, NULL));
 }
 
 int bpf_map_get_fd_by_id_opts(__u32 id, const struct bpf_get_fd_by_id_opts *opts)
 {
-	return ask(BPF_MAP_GET_FD_BY_ID, id, opts);
+	return lend(ask(BPF_MAP_GET_FD_BY_ID, id, opts));
 }
 
 int bpf_map_get_fd_by_id(__u32 id)
 {
-	return ask(BPF_MAP_GET_FD_BY_ID, id, NULL);
+	return lend(ask(BPF_MAP_GET_FD_BY_ID, id, NULL));
 }
 
 int bpf_btf_get_fd_by_id_opts(__u32 id, const struct bpf_get_fd_by_id_opts *opts)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "xdp.h"
 
+#include "lend.h"
+
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/if_link.h>
@@ -26,9 +28,8 @@ static int get_multiprog(int ifindex, struct xdp_multiprog **ret, struct error *
 	return 0;
 }
 
-/* Looks a dispatcher's components over: the first of ours, and whether there is another. */
-static int find_components(int ifindex, const struct datapath_owner *owner, struct xdp_state *state,
-			   struct error *err)
+static int find_lent_components(int ifindex, const struct datapath_owner *owner,
+				struct xdp_state *state, struct error *err)
 {
 	_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
 	int r = get_multiprog(ifindex, &mp, err);
@@ -47,6 +48,18 @@ static int find_components(int ifindex, const struct datapath_owner *owner, stru
 			state->program_id = xdp_program__id(p);
 	}
 	return 0;
+}
+
+/* Looks a dispatcher's components over: the first of ours, and whether there is another. */
+static int find_components(int ifindex, const struct datapath_owner *owner, struct xdp_state *state,
+			   struct error *err)
+{
+	int r;
+
+	lend_begin();
+	r = find_lent_components(ifindex, owner, state, err);
+	lend_end();
+	return r;
 }
 
 /* What the kernel runs on the interface, a program or a dispatcher; 0: nothing. */
@@ -173,12 +186,8 @@ static int blocked_above(int r)
 	return r == -EBUSY || r == -EAGAIN ? -EEXIST : r;
 }
 
-/*
- * Takes a component out of the dispatcher: the one of `id`, or, with `owner`, one of ours that is
- * another. *ret_found: there was one.
- */
-static int detach_component(int ifindex, const struct datapath_owner *owner, u32 id,
-			    bool *ret_found, struct error *err)
+static int detach_lent_component(int ifindex, const struct datapath_owner *owner, u32 id,
+				 bool *ret_found, struct error *err)
 {
 	_cleanup_(xdp_multiprog__closep) struct xdp_multiprog *mp = NULL;
 	struct xdp_program *program = NULL;
@@ -208,6 +217,21 @@ static int detach_component(int ifindex, const struct datapath_owner *owner, u32
 	return 0;
 }
 
+/*
+ * Takes a component out of the dispatcher: the one of `id`, or, with `owner`, one of ours that is
+ * another. *ret_found: there was one.
+ */
+static int detach_component(int ifindex, const struct datapath_owner *owner, u32 id,
+			    bool *ret_found, struct error *err)
+{
+	int r;
+
+	lend_begin();
+	r = detach_lent_component(ifindex, owner, id, ret_found, err);
+	lend_end();
+	return r;
+}
+
 /* Of our programs in a dispatcher, leaves only one. */
 static int detach_others(int ifindex, const struct datapath_owner *owner, u32 keep_id,
 			 struct error *err)
@@ -220,8 +244,7 @@ static int detach_others(int ifindex, const struct datapath_owner *owner, u32 ke
 	return r;
 }
 
-static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *ret_fd,
-			 struct error *err)
+static int attach_lent(int ifindex, struct bpf_object *obj, bool native, struct error *err)
 {
 	DECLARE_LIBXDP_OPTS(xdp_program_opts, opts, .obj = obj, .prog_name = PROGRAM_NAME);
 	_cleanup_(xdp_program__closep) struct xdp_program *program = xdp_program__create(&opts);
@@ -237,8 +260,20 @@ static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *
 	if (r < 0)
 		return error_set(err, blocked_above(r), "%s XDP: %s", native ? "native" : "generic",
 				 error_name(r));
-	*ret_fd = bpf_program__fd(bpf_object__find_program_by_name(obj, PROGRAM_NAME));
 	return 0;
+}
+
+static int attach_shared(int ifindex, struct bpf_object *obj, bool native, int *ret_fd,
+			 struct error *err)
+{
+	int r;
+
+	lend_begin();
+	r = attach_lent(ifindex, obj, native, err);
+	lend_end();
+	if (!r)
+		*ret_fd = bpf_program__fd(bpf_object__find_program_by_name(obj, PROGRAM_NAME));
+	return r;
 }
 
 int xdp_attach(int ifindex, const char *name, struct bpf_object *obj, bool native,

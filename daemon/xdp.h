@@ -25,8 +25,7 @@ struct xdp_state {
 
 /*
  * `owner` tells which program is ours. `known`, or NULL, is what an earlier query found: a
- * dispatcher that is still the same is not looked into again, since each look by libxdp 1.3 leaks a
- * descriptor. `known` and `ret` may be the same.
+ * dispatcher that is still the same is not looked into again. `known` and `ret` may be the same.
  */
 int xdp_query(int ifindex, const struct datapath_owner *owner, const struct xdp_state *known,
 	      struct xdp_state *ret, struct error *err);

@@ -4,6 +4,7 @@
 The other one is xdp-filter of xdp-tools: it drops UDP to one port and counts that. Skipped where the
 kernel does not load the dispatcher, as seen without fwd.
 """
+import json
 import os
 import re
 import shutil
@@ -11,9 +12,9 @@ import signal
 
 import pytest
 
-from fwdtest.sandbox import Sandbox
+from fwdtest.sandbox import Sandbox, run
 from fwdtest.stream import Stream
-from fwdtest.traffic import Flow, Listener, rises, udp
+from fwdtest.traffic import Flow, Listener, rises, udp, wait_until
 
 BLOCKED, FREE = "10.1.0.66", "10.1.0.7"
 THEIR_PORT, OUR_PORT = 9, 7
@@ -176,3 +177,22 @@ def test_ours_is_replaced_in_the_dispatcher_when_its_maps_grow(net, theirs, flow
     after = theirs.programs()
     assert after[THEIRS] == before[THEIRS] and after[OURS] != before[OURS]
     both_filter(daemon, theirs, flows)
+
+
+def test_exchanges_and_reloads_leave_no_program_and_no_descriptor_behind(net, theirs):
+    daemon = arrive(net, theirs, THEIRS)
+    many = net.sandbox.folder / "many"
+    many.write_text("\n".join(f"172.16.{i // 256}.{i % 256}" for i in range(5000)))
+
+    def exchange():
+        daemon.fwctl("add", "-f", many)
+        daemon.fwctl("del", "-f", many)
+        daemon.fwctl("reload")
+        return daemon.descriptors()
+
+    exchange()
+    files, maps = exchange(), len(json.loads(run("bpftool", "-j", "map", "show").stdout))
+    for _ in range(4):
+        exchange()
+    assert daemon.descriptors() <= files + 2
+    wait_until(lambda: len(json.loads(run("bpftool", "-j", "map", "show").stdout)) <= maps)
