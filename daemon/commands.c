@@ -177,8 +177,9 @@ static void answer_later(void *data, const struct rules_end *end)
 		if (waiter->changes)
 			log_change(waiter->command, &waiter->peer);
 	}
-	/* One that failed may have left something to be tried again. */
-	daemon_rules_changed(waiter->daemon);
+	/* One that failed may have left something to be tried again; at a stop nothing is. */
+	if (end->r != -ECANCELED)
+		daemon_rules_changed(waiter->daemon);
 	control_answer(waiter->asker, answer);
 	free(waiter);
 }

@@ -188,13 +188,19 @@ def test_a_kill_leaves_the_old_set_or_the_new_one_whole(net, listener, write, co
 def test_a_stop_tells_who_waits_what_was_not_changed(net, write):
     daemon = net.daemon(ETH0)
     lists = [hosts(100_000, i * 100_000) for i in range(4)]
-    waiting = [subprocess.Popen([str(FWCTL), "-s", str(daemon.socket_path), "add", "-f", write(f"list{i}", part)],
+
+    def start(*words):
+        return subprocess.Popen([str(FWCTL), "-s", str(daemon.socket_path), *words],
                                 stderr=subprocess.PIPE, text=True, env=os.environ | SANITIZER_OPTIONS)
-               for i, part in enumerate(lists)]
+
+    waiting = [start("add", "-f", write(f"list{i}", part)) for i, part in enumerate(lists)]
+    reload = start("reload")
     while not daemon.request("status")["blacklist"]["entries"]:
         pass
     daemon.stop()
     said = [client.communicate(timeout=60 * SLOW)[1] for client in waiting]
+    text = reload.communicate(timeout=60 * SLOW)[1]
+    assert not text or "fwd is stopping: nothing was changed" in text
     daemon.start()
     after = {row["prefix"] for row in daemon.request("list")["entries"]}
     for client, text, part in zip(waiting, said, lists):
