@@ -102,10 +102,10 @@ struct redirect_map *datapath_redirects(struct datapath *dp);
  */
 int datapath_offer_bank(struct datapath *dp, struct prefix_map *prefixes, struct error *err);
 struct prefix_map *datapath_offered(const struct datapath *dp);
+unsigned datapath_offered_bank(const struct datapath *dp); /* its number */
 
 /* Until it succeeds, after a bank that was offered in vain: pins what there is in its place. */
 int datapath_keep_pins(struct datapath *dp, struct error *err);
-unsigned datapath_offered_bank(const struct datapath *dp); /* its number */
 
 /* ---- changes of the policy ---- */
 

@@ -58,7 +58,6 @@ struct prefix_map {
 	struct trie tries[FWD_TRIES];
 	u32 size[TABLE_COUNT];
 	bool growing; /* it is made with more room */
-	bool unseen;  /* prefix_map_rework() is at work */
 
 	struct staged *staged;
 	size_t n_staged;
@@ -282,7 +281,7 @@ void prefix_map_settle(struct prefix_map *map)
 			break;
 		case PREFIX_REMOVE:
 			map->size[staged->trie / 2]--;
-			if (map->unseen)
+			if (map->tries[staged->trie].unseen)
 				entries_give(entries, staged->index);
 			else
 				entries_retire(entries, staged->index);
@@ -319,7 +318,6 @@ void prefix_map_abort(struct prefix_map *map)
 
 static void set_unseen(struct prefix_map *map, bool unseen)
 {
-	map->unseen = unseen;
 	for (size_t i = 0; i < FWD_TRIES; i++)
 		map->tries[i].unseen = unseen;
 }

@@ -215,14 +215,21 @@ Test(redirect_map, directions_and_protocols_do_not_mix)
 	cr_expect_not(row_of(0, 0, FWD_HOOK_TC_OUT, FWD_UDP, 65534).used);
 }
 
+/* Packets have the old one by set 1; the new one is staged in set 0. */
+static void stage_over(struct redirect_map *map, const struct redirect *old,
+		       const struct redirect *new)
+{
+	cr_assert_eq(stage(map, 1, old, 1), 0);
+	redirect_map_settle(map);
+	cr_assert_eq(stage(map, 0, new, 1), 0);
+}
+
 Test(redirect_map, staged_redirects_are_seen_in_their_set_alone)
 {
 	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
 	const struct redirect old = tcp("eth0", 80, 80, "old"), new = tcp("eth0", 80, 80, "new");
 
-	cr_assert_eq(stage(map, 1, &old, 1), 0);
-	redirect_map_settle(map);
-	cr_assert_eq(stage(map, 0, &new, 1), 0);
+	stage_over(map, &old, &new);
 	expect_target(0, 0, 80, "new");
 	expect_target(1, 0, 80, "old");
 	redirect_map_settle(map);
@@ -236,9 +243,7 @@ Test(redirect_map, a_set_that_could_not_be_kept_up_is_before_packets_see_it)
 	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
 	const struct redirect old = tcp("eth0", 80, 80, "old"), new = tcp("eth0", 80, 80, "new");
 
-	cr_assert_eq(stage(map, 1, &old, 1), 0);
-	redirect_map_settle(map);
-	cr_assert_eq(stage(map, 0, &new, 1), 0);
+	stage_over(map, &old, &new);
 	updates_fail = true;
 	redirect_map_settle(map);
 	cr_expect_neq(stage(map, 1, &new, 1), 0, "not while it cannot be");
@@ -254,9 +259,7 @@ Test(redirect_map, a_set_that_an_abort_could_not_clear_is_cleared_by_the_next_st
 	_cleanup_(redirect_map_closep) struct redirect_map *map = open_map(0);
 	const struct redirect old = tcp("eth0", 80, 80, "old"), new = tcp("eth0", 80, 80, "new");
 
-	cr_assert_eq(stage(map, 1, &old, 1), 0);
-	redirect_map_settle(map);
-	cr_assert_eq(stage(map, 0, &new, 1), 0);
+	stage_over(map, &old, &new);
 	updates_fail = true;
 	redirect_map_abort(map);
 	updates_fail = false;

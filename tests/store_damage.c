@@ -46,6 +46,13 @@ static size_t count_like(const char *pattern)
 	return n;
 }
 
+static void expect_damage(const struct store *store, const char *why)
+{
+	cr_assert(store_damage(store));
+	cr_expect(strstr(store_damage(store), why), "\"%s\" does not say \"%s\"",
+		  store_damage(store), why);
+}
+
 /* The damaged database of these bytes is there as it was, and the store says where and why. */
 static void expect_aside(const struct store *store, const void *content, size_t size,
 			 const char *why)
@@ -53,9 +60,7 @@ static void expect_aside(const struct store *store, const void *content, size_t 
 	glob_t found = files_like("rules.db.damaged-*Z");
 	bool same = false;
 
-	cr_assert(store_damage(store));
-	cr_expect(strstr(store_damage(store), why), "\"%s\" does not say \"%s\"",
-		  store_damage(store), why);
+	expect_damage(store, why);
 	for (size_t i = 0; i < found.gl_pathc; i++) {
 		if (!strstr(store_damage(store), found.gl_pathv[i]))
 			continue;
@@ -178,7 +183,7 @@ static void expect_works(struct store *store)
 	begin(store);
 	cr_assert_eq(store_recovered(store, 0, "compared", &err), 0, "%s", err.text);
 	cr_expect_not(store_recovering(store));
-	cr_expect(strstr(store_damage(store), "; compared"), "%s", store_damage(store));
+	expect_damage(store, "; compared");
 	begin(store);
 	put(store, STORE_BLOCK, "203.0.113.1", 0, NULL);
 	commit(store);
@@ -223,8 +228,7 @@ Test(store_damage, a_log_without_its_database_is_kept)
 
 	temporary_write("rules.db-wal", "a log", 5);
 	store = open_store();
-	cr_expect(strstr(store_damage(store), "the file is missing, its log is there"), "%s",
-		  store_damage(store));
+	expect_damage(store, "the file is missing, its log is there");
 	cr_expect_eq(count_like("rules.db.damaged-*Z-wal"), 1);
 	expect_works(store);
 }
@@ -263,7 +267,7 @@ Test(store_damage, a_header_that_is_damaged_alone_costs_no_rule)
 	leave_hosts(100);
 	flip(temporary_path("rules.db"), 68, 0x10); /* the application id */
 	store = open_store();
-	cr_expect(strstr(store_damage(store), "application id"), "%s", store_damage(store));
+	expect_damage(store, "application id");
 	expect_size(store, STORE_BLOCK, 100);
 	expect_works(store);
 }
@@ -374,8 +378,7 @@ Test(store_damage, a_bulk_file_that_is_cut_off_gives_what_it_has)
 	store_close(store);
 	cr_assert_eq(truncate(bulk_file(), 18 * 700 + 5), 0);
 	store = open_store();
-	cr_expect(strstr(store_damage(store), "has not the size that it had"), "%s",
-		  store_damage(store));
+	expect_damage(store, "has not the size that it had");
 	cr_expect_eq(count_like("rules.db.damaged-*Z-bulk/*"), 1, "the file is kept, too");
 	expect_size(store, STORE_BLOCK, 710);
 	bulk_hosts(store, &adds, 0, 2000);
@@ -391,7 +394,7 @@ Test(store_damage, a_bulk_file_that_was_changed_is_not_believed_behind_the_chang
 	store_close(store);
 	flip(bulk_file(), 18 * 1000, 0x01); /* the family */
 	store = open_store();
-	cr_expect(strstr(store_damage(store), "wrong checksum"), "%s", store_damage(store));
+	expect_damage(store, "wrong checksum");
 	expect_size(store, STORE_BLOCK, 1000);
 	expect_works(store);
 }
@@ -410,7 +413,7 @@ Test(store_damage, a_bulk_file_that_is_missing_takes_nothing_else_along)
 	store_close(store);
 	cr_assert_eq(unlink(bulk_file()), 0);
 	store = open_store();
-	cr_expect(strstr(store_damage(store), "is missing"), "%s", store_damage(store));
+	expect_damage(store, "is missing");
 	set = load(store, STORE_BLOCK);
 	cr_expect_eq(ruleset_size(set), 91);
 	cr_assert(find(set, "10.0.0.3"));
@@ -450,8 +453,7 @@ Test(store_damage, a_batch_that_was_changed_is_not_believed_behind_the_change)
 	run_sql("UPDATE bulk SET keys = CAST(substr(keys, 1, 18 * 500) || zeroblob(18 * 500) AS "
 		"BLOB) WHERE n = 1000");
 	store = open_store();
-	cr_expect(strstr(store_damage(store), "a bulk change with a wrong checksum"), "%s",
-		  store_damage(store));
+	expect_damage(store, "a bulk change with a wrong checksum");
 	expect_size(store, STORE_BLOCK, 490);
 	expect_works(store);
 }
@@ -464,8 +466,7 @@ Test(store_damage, a_batch_of_another_size_is_damage)
 	store_close(store);
 	run_sql("UPDATE bulk SET keys = zeroblob(1799)");
 	store = open_store();
-	cr_expect(strstr(store_damage(store), "a row that is no bulk change"), "%s",
-		  store_damage(store));
+	expect_damage(store, "a row that is no bulk change");
 	expect_works(store);
 }
 
@@ -529,7 +530,7 @@ Test(store_damage, a_snapshot_that_is_cut_off_gives_what_it_has)
 		leave_snapshot();
 		cr_assert_eq(truncate(temporary_path("bulk/1"), cases[i].size), 0);
 		store = open_store();
-		cr_expect(strstr(store_damage(store), cases[i].why), "%s", store_damage(store));
+		expect_damage(store, cases[i].why);
 		set = load(store, STORE_BLOCK);
 		cr_expect_eq(ruleset_size(set), cases[i].rules, "%zu", ruleset_size(set));
 		cr_expect(find(set, "10.9.9.8"), "of the rows that it took the place of");
@@ -568,8 +569,7 @@ Test(store_damage, what_is_lost_with_a_missing_database_is_told)
 
 	begin(store);
 	cr_assert_eq(store_recovered(store, 0, "3 are known", &err), 0);
-	cr_expect(strstr(store_damage(store), "rules.db was missing; 3 are known"), "%s",
-		  store_damage(store));
+	expect_damage(store, "rules.db was missing; 3 are known");
 	store_close(store);
 }
 
